@@ -1,0 +1,197 @@
+"""Messages ↔ token ids and the loss mask: the only translator, for training, evaluation and serving alike.
+
+Knows nothing of files, departments or models; a tokenizer is all it holds.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from quintet.data.loading import Message
+from quintet.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100
+
+# For a base that brings no template of its own: plain turns, so that no token has to be added to its vocabulary.
+DEFAULT_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{{- '### ' + message['role'] + '\\n' + message['content'] + eos_token + '\\n' -}}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '### assistant\\n' -}}{%- endif -%}"
+)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A conversation as the model sees it; `labels` repeats `ids` where trained and is IGNORED elsewhere."""
+
+    ids: list[int]
+    labels: list[int]
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Characters [start, end) of the rendered text that are one message's content."""
+
+    start: int
+    end: int
+    role: str
+
+
+class ChatTranslator:
+    """Turns messages into ids and ids into text by the tokenizer's own chat template."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+        if not tokenizer.is_fast:
+            raise ModelError("the tokenizer has no fast version, which is needed to tell turns apart by offsets")
+        if tokenizer.eos_token is None:
+            raise ModelError("the tokenizer names no eos_token, so an answer could never end; set one")
+        if tokenizer.chat_template is None:
+            tokenizer.chat_template = DEFAULT_TEMPLATE
+        self.tokenizer = tokenizer
+        self._specials = sorted(tokenizer.all_special_tokens, key=len, reverse=True)
+
+    def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
+        """Return the ids after which the assistant speaks."""
+        text, spans = self._render(messages, add_generation_prompt=True)
+        return self._tokenise(text, spans)[0]
+
+    def encode_example(self, messages: Sequence[Message]) -> Encoded:
+        """Return ids and labels: the assistant's content and its end of turn are trained, nothing else is.
+
+        The ids up to the last answer are those that `encode_prompt` gives when serving.
+        """
+        text, spans = self._render(messages, add_generation_prompt=False)
+        end = spans[-1].end
+        eos = self.tokenizer.eos_token
+        text = text[:end] + (text[end:] if text[end:].startswith(eos) else eos + text[end:])
+        ids, offsets = self._tokenise(text, spans)
+        trained = [_Span(s.start, s.end + _turn_end(text, s.end, eos), s.role) for s in spans]
+        trained = [span for span in trained if span.role == "assistant"]
+        labels = [
+            id_ if any(s.start < stop and start < s.end for s in trained) and start < stop else IGNORED
+            for id_, (start, stop) in zip(ids, offsets, strict=True)
+        ]
+        prompt = self.encode_prompt(messages[:-1])
+        if ids[: len(prompt)] != prompt:
+            return self._joined(prompt, text[end - len(messages[-1].content) : end])
+        cut = max(index for index, label in enumerate(labels) if label != IGNORED) + 1
+        return Encoded(ids[:cut], labels[:cut])
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of generated ids, without special tokens."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def stream(self) -> "TextStream":
+        """Return an incremental decoder for one answer."""
+        return TextStream(self)
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """The ids that end an answer."""
+        return (int(self.tokenizer.eos_token_id),)
+
+    def _joined(self, prompt: list[int], answer: str) -> Encoded:
+        """Join the served prompt and the answer when their text would merge into one token at the seam."""
+        rest = self._plain(answer) + [int(self.tokenizer.eos_token_id)]
+        return Encoded(prompt + rest, [IGNORED] * len(prompt) + rest)
+
+    def _render(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool
+    ) -> tuple[str, list[_Span]]:
+        """Render the template, and say where in the text each message's content lies.
+
+        The contents are found by rendering once with marks in their place: what stands between the marks is the
+        template's own.
+        """
+        marks = [f"\ue000{number}\ue001" for number in range(len(messages))]
+        frame = self._apply([Message(m.role, mark) for m, mark in zip(messages, marks, strict=True)],
+                            add_generation_prompt)  # fmt: skip
+        text = self._apply(messages, add_generation_prompt)
+        for contents in ([m.content for m in messages], [m.content.strip() for m in messages]):
+            built, spans, rest = "", [], frame
+            for message, mark, content in zip(messages, marks, contents, strict=True):
+                before, found, rest = rest.partition(mark)
+                if not found:
+                    break
+                built += before + content
+                spans.append(_Span(len(built) - len(content), len(built), message.role))
+            if built + rest == text and len(spans) == len(messages):
+                return text, spans
+        raise ModelError(
+            "the chat template changes or drops what is said, so it cannot be told which tokens to train; "
+            f"roles were: {', '.join(m.role for m in messages)}"
+        )
+
+    def _apply(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
+        from jinja2 import TemplateError
+
+        try:
+            rendered = self.tokenizer.apply_chat_template(
+                [m.as_dict() for m in messages], tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+        except TemplateError as error:
+            raise ModelError(f"the base's chat template refuses these turns: {error}") from error
+        return str(rendered)
+
+    def _tokenise(self, text: str, spans: list[_Span]) -> tuple[list[int], list[tuple[int, int]]]:
+        """Tokenise; a special token that stands inside somebody's content becomes the plain text it looks like."""
+        contents = [text[s.start : s.end] for s in spans]
+        if not any(special in content for special in self._specials for content in contents):
+            coded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+            return list(coded["input_ids"]), list(coded["offset_mapping"])
+        ids: list[int] = []
+        offsets: list[tuple[int, int]] = []
+        for start, end, is_content in _pieces(spans, len(text)):
+            coded = self.tokenizer(
+                text[start:end],
+                add_special_tokens=False,
+                return_offsets_mapping=True,
+                split_special_tokens=is_content,
+            )
+            ids += coded["input_ids"]
+            offsets += [(start + a, start + b) for a, b in coded["offset_mapping"]]
+        return ids, offsets
+
+    def _plain(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
+
+class TextStream:
+    """Turns ids into text piece by piece, holding back characters that are not complete yet."""
+
+    def __init__(self, translator: ChatTranslator) -> None:
+        self._translator = translator
+        self._ids: list[int] = []
+        self._sent = 0
+
+    def push(self, id_: int) -> str:
+        """Add one id and return the text that is certain now."""
+        self._ids.append(id_)
+        text = self._translator.decode(self._ids)
+        return "" if text.endswith("\ufffd") else self._advance(text)
+
+    def finish(self) -> str:
+        """Return what is left."""
+        return self._advance(self._translator.decode(self._ids))
+
+    def _advance(self, text: str) -> str:
+        new, self._sent = text[self._sent :], len(text)
+        return new
+
+
+def _turn_end(text: str, at: int, eos: str) -> int:
+    """Return how many characters of the end-of-turn token follow position `at`."""
+    return len(eos) if text.startswith(eos, at) else 0
+
+
+def _pieces(spans: list[_Span], length: int) -> Iterator[tuple[int, int, bool]]:
+    at = 0
+    for span in spans:
+        yield at, span.start, False
+        yield span.start, span.end, True
+        at = span.end
+    yield at, length, False

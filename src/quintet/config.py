@@ -1,0 +1,226 @@
+"""quintet.yaml: what a project is. Reads and validates it; knows nothing of models, data rows or HTTP."""
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from quintet.errors import ConfigError
+
+CONFIG_NAME = "quintet.yaml"
+RESERVED_NAMES = frozenset({"base", "models", "infer", "ask"})
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LoraConfig(_Section):
+    """Low-rank adapters on every linear layer."""
+
+    rank: int = Field(16, ge=1, le=1024)
+    alpha: int = Field(32, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class TrainingConfig(_Section):
+    """How experts are trained; the defaults suit models of one to eight billion parameters."""
+
+    method: Literal["lora"] = "lora"
+    epochs: float = Field(3.0, gt=0)
+    batch_size: int = Field(8, ge=1)
+    gradient_accumulation: int = Field(1, ge=1)
+    learning_rate: float = Field(2e-4, gt=0)
+    warmup: float = Field(0.05, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    seed: int = Field(20, ge=0)
+    lora: LoraConfig = LoraConfig()
+
+
+class DepartmentConfig(_Section):
+    """One department: what it is for, its data, and what it trains differently from the rest."""
+
+    description: str = Field(min_length=1)
+    data: Path
+    eval_data: Path | None = None
+    eval_fraction: float = Field(0.1, gt=0, lt=1)
+    training: dict[str, Any] = Field(default_factory=dict)
+
+
+class EvaluationConfig(_Section):
+    """How experts are evaluated."""
+
+    max_tokens: int = Field(128, ge=1)
+    batch_size: int = Field(32, ge=1)
+
+
+class ServingConfig(_Section):
+    """How experts are served."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    default_model: str | None = None
+    cors_origins: tuple[str, ...] = ()
+    max_queue: int = Field(64, ge=1)
+
+
+class Config(_Section):
+    """The whole of quintet.yaml."""
+
+    company: str = "My company"
+    base_model: str = "nano"
+    departments: dict[str, DepartmentConfig] = Field(min_length=1)
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    serving: ServingConfig = ServingConfig()
+
+
+class Project:
+    """A folder with a quintet.yaml, and where its things lie."""
+
+    def __init__(self, root: Path, config: Config) -> None:
+        self.root = root
+        self.config = config
+
+    @classmethod
+    def load(cls, root: Path) -> "Project":
+        """Read `root`/quintet.yaml; raise ConfigError with line, key and fix when it cannot be used."""
+        path = root / CONFIG_NAME
+        if not path.is_file():
+            raise ConfigError(f"{path} does not exist; make a project with: quintet init {root}")
+        return cls(root, parse_config(path.read_text("utf-8"), path))
+
+    def department(self, name: str) -> DepartmentConfig:
+        """Return the department, or raise ConfigError naming the ones there are."""
+        if name not in self.config.departments:
+            known = ", ".join(self.config.departments)
+            raise ConfigError(f"{self.root / CONFIG_NAME} has no department {name!r}; it has: {known}")
+        return self.config.departments[name]
+
+    def training(self, name: str) -> TrainingConfig:
+        """Return the project's training section with the department's own settings laid over it."""
+        merged = _overlay(self.config.training.model_dump(), self.department(name).training)
+        return TrainingConfig.model_validate(merged)
+
+    def path(self, relative: Path) -> Path:
+        """Return a path of the config, which is relative to the project folder unless absolute."""
+        return self.root / relative
+
+    @property
+    def runs(self) -> Path:
+        """The folder of all runs: `runs/<department>/<version>`."""
+        return self.root / "runs"
+
+
+def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        nested = isinstance(value, dict) and isinstance(below.get(key), dict)
+        merged[key] = _overlay(below[key], value) if nested else value
+    return merged
+
+
+def parse_config(text: str, path: Path) -> Config:
+    """Validate the text of a quintet.yaml; raise ConfigError listing every problem with its line."""
+    try:
+        tree = yaml.compose(text)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 1
+        raise ConfigError(f"{path}:{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}:1: expected keys such as 'base_model:' and 'departments:', found {values!r}")
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(error, tree, path, ()))) from None
+    problems = [line for name in config.departments for line in _check_department(name, config, tree, path)]
+    problems += _check_default_model(config, tree, path)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return config
+
+
+def _check_default_model(config: Config, tree: yaml.Node | None, path: Path) -> list[str]:
+    name = config.serving.default_model
+    if name is None or name == "base" or name in config.departments:
+        return []
+    line = _line_of(tree, ("serving", "default_model"))
+    known = ", ".join([*config.departments, "base"])
+    return [f"{path}:{line}: serving.default_model: {name!r} is no department; expected one of: {known}"]
+
+
+def _check_department(name: str, config: Config, tree: yaml.Node | None, path: Path) -> list[str]:
+    where = ("departments", name)
+    line = _line_of(tree, where)
+    slug = name.replace("-", "").replace("_", "")
+    if not (slug.isascii() and slug.isalnum() and slug.islower() and slug[0].isalpha() and len(name) <= 63):
+        return [
+            f"{path}:{line}: departments.{name}: a name is used in URLs and folders; "
+            "use lower-case letters, digits, '-' and '_', starting with a letter"
+        ]
+    if name in RESERVED_NAMES:
+        return [f"{path}:{line}: departments.{name}: this name is taken by the API; choose another"]
+    try:
+        TrainingConfig.model_validate(
+            _overlay(config.training.model_dump(), config.departments[name].training)
+        )
+    except ValidationError as error:
+        return _explain(error, tree, path, (*where, "training"))
+    return []
+
+
+def _explain(
+    error: ValidationError, tree: yaml.Node | None, path: Path, prefix: tuple[str | int, ...]
+) -> list[str]:
+    """Return one line for each problem: file, line, key, what was expected and found, the nearest key."""
+    lines = []
+    for problem in error.errors():
+        where = (*prefix, *problem["loc"])
+        key = ".".join(map(str, where))
+        start = f"{path}:{_line_of(tree, where)}: {key}: "
+        if problem["type"] == "extra_forbidden":
+            lines.append(start + _unknown_key(str(where[-1]), _known_keys(where[:-1])))
+        elif problem["type"] == "missing":
+            lines.append(start + "this key is required and missing")
+        else:
+            lines.append(f"{start}{problem['msg'].lower()}, found {problem['input']!r}")
+    return lines
+
+
+def _unknown_key(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, 1)
+    return f"unknown key; did you mean {near[0]!r}?" if near else f"unknown key; known: {', '.join(known)}"
+
+
+def _known_keys(where: tuple[str | int, ...]) -> list[str]:
+    """Return the keys that the section at `where` may have."""
+    sections: dict[str, type[BaseModel]] = {
+        "training": TrainingConfig,
+        "evaluation": EvaluationConfig,
+        "serving": ServingConfig,
+        "lora": LoraConfig,
+    }
+    if len(where) == 2 and where[0] == "departments":
+        return list(DepartmentConfig.model_fields)
+    section = sections.get(str(where[-1])) if where else Config
+    return list(section.model_fields) if section else []
+
+
+def _line_of(node: yaml.Node | None, where: tuple[str | int, ...]) -> int:
+    """Return the line of the deepest key of `where` that the file has, counted from 1."""
+    line = 1
+    for step in where:
+        if isinstance(node, yaml.MappingNode):
+            found = next((pair for pair in node.value if pair[0].value == str(step)), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            found = (node.value[step], node.value[step])
+        else:
+            found = None
+        if found is None:
+            return line
+        line, node = found[0].start_mark.line + 1, found[1]
+    return line

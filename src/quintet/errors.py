@@ -1,0 +1,86 @@
+"""The one exception tree: what went wrong, as an exit code for the shell and a status for HTTP.
+
+    QuintetError                  1   500
+    ├── ConfigError               2   500   quintet.yaml is wrong
+    ├── DataError                 3   500   a row of a data file is wrong
+    ├── ModelError                4   500   a base model or an expert cannot be loaded
+    │   ├── UnknownModelError     4   404   no model of that name
+    │   └── MissingFilesError     4   404   the model is known, its files are gone
+    ├── RequestError              5   400   a request cannot be served as it stands
+    └── BusyError                 6   429   the queue is full
+
+Every message says what was expected, what was found, and the fix.
+"""
+
+from pathlib import Path
+
+
+class QuintetError(Exception):
+    """Base of every error that a user may cause or mend."""
+
+    exit_code = 1
+    status = 500
+    code = "internal_error"
+
+
+class ConfigError(QuintetError):
+    """The configuration cannot be used."""
+
+    exit_code = 2
+    code = "config_error"
+
+
+class DataError(QuintetError):
+    """Rows of a data file were refused; `problems` holds one line for each, the message the first 20."""
+
+    exit_code = 3
+    code = "data_error"
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        rest = len(problems) - 20
+        more = [f"... and {rest} more problems of this kind"] if rest > 0 else []
+        super().__init__("\n".join(problems[:20] + more))
+
+
+class ModelError(QuintetError):
+    """A base model or an expert cannot be used."""
+
+    exit_code = 4
+    code = "model_error"
+
+
+class UnknownModelError(ModelError):
+    """No model has the name asked for."""
+
+    status = 404
+    code = "model_not_found"
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(f"there is no model named {name!r}; there are: {', '.join(known)}")
+
+
+class MissingFilesError(ModelError):
+    """A model is known, but its files are gone."""
+
+    status = 404
+    code = "model_files_missing"
+
+    def __init__(self, name: str, path: Path, fix: str) -> None:
+        super().__init__(f"the files of {name!r} are gone: {path} does not exist; {fix}")
+
+
+class RequestError(QuintetError):
+    """A request cannot be served as it stands."""
+
+    exit_code = 5
+    status = 400
+    code = "bad_request"
+
+
+class BusyError(QuintetError):
+    """More requests wait than the queue may hold."""
+
+    exit_code = 6
+    status = 429
+    code = "queue_full"

@@ -1,0 +1,1 @@
+"""Which experts there are. Knows nothing of how they are trained or served."""

@@ -1,0 +1,105 @@
+"""Experts on disk: `runs/<department>/<version>/expert/`, described by its `expert.json`.
+
+The folder appears whole or not at all (written beside, then renamed), so that what is listed can be served.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from quintet.config import Project
+from quintet.errors import MissingFilesError, ModelError
+
+EXPERT_FILE = "expert.json"
+WEIGHTS = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class Expert:
+    """What a run produced, and what made it: `fingerprint` covers config, data and base, `digest` the weights."""
+
+    department: str
+    version: int
+    method: str
+    base_model: str
+    base_digest: str
+    fingerprint: str
+    digest: str
+    seconds: float
+    examples: int
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Department and version, as in `hr@3`."""
+        return f"{self.department}@{self.version}"
+
+    @property
+    def megabytes(self) -> float:
+        """Size of the weights on disk, in 10^6 bytes."""
+        return (self.folder / WEIGHTS).stat().st_size / 1e6
+
+    def check_files(self) -> None:
+        """Raise MissingFilesError naming the first file that is gone."""
+        for name in (WEIGHTS, "adapter_config.json", "tokenizer.json"):
+            if not (self.folder / name).is_file():
+                fix = f"put it back or train again: quintet train {self.department} --force"
+                raise MissingFilesError(self.name, self.folder / name, fix)
+
+
+def digest_files(*paths: Path) -> str:
+    """Return the SHA-256 of the files' names and contents, as hex."""
+    total = hashlib.sha256()
+    for path in paths:
+        total.update(path.name.encode() + b"\0")
+        with path.open("rb") as stream:
+            total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()
+
+
+def list_experts(project: Project, department: str) -> list[Expert]:
+    """Return the department's experts, oldest first."""
+    files = (project.runs / department).glob(f"*/expert/{EXPERT_FILE}")
+    return sorted((read_expert(file) for file in files), key=lambda expert: expert.version)
+
+
+def newest_expert(project: Project, department: str) -> Expert | None:
+    """Return the department's newest expert, if it has one."""
+    return next(reversed(list_experts(project, department)), None)
+
+
+def read_expert(file: Path) -> Expert:
+    """Return the expert that an expert.json describes; raise ModelError when it cannot be read."""
+    try:
+        return Expert(**json.loads(file.read_text("utf-8")), folder=file.parent)
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"{file} cannot be read ({error}); delete its run folder and train again") from None
+
+
+def new_run(project: Project, department: str) -> Path:
+    """Make and return the folder of the next run: one above the highest there has been."""
+    parent = project.runs / department
+    parent.mkdir(parents=True, exist_ok=True)
+    taken = [int(folder.name) for folder in parent.iterdir() if folder.name.isdigit()]
+    run = parent / str(max(taken, default=0) + 1)
+    run.mkdir()
+    return run
+
+
+def publish(staged: Path, expert: Expert) -> Expert:
+    """Write expert.json into the staged folder and rename it to the expert's own."""
+    values = {key: value for key, value in asdict(expert).items() if key != "folder"}
+    (staged / EXPERT_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    shutil.rmtree(expert.folder, ignore_errors=True)
+    os.replace(staged, expert.folder)
+    return expert
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never a part."""
+    staged = path.with_suffix(".tmp")
+    staged.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(staged, path)

@@ -1,0 +1,1 @@
+"""How nano, the bundled base model, is made: corpus → tokenizer → pretraining → report."""

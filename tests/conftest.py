@@ -63,6 +63,8 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTok
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=256,
+        # Wide weights: a frozen random head must still be able to say every token.
+        initializer_range=0.2,
         tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,

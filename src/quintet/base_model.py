@@ -33,12 +33,12 @@ def load_tokenizer(source: str) -> "PreTrainedTokenizerBase":
     return _load(AutoTokenizer, source)  # type: ignore[no-any-return]
 
 
-def load_model(source: str, device: str) -> "PreTrainedModel":
+def load_model(source: str, device: str, dtype: "torch.dtype | None" = None) -> "PreTrainedModel":
     """Load a causal LM in evaluation mode: float32 on a CPU, bfloat16 on a GPU. Only safetensors are read."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
     model = _load(AutoModelForCausalLM, source, dtype=dtype, use_safetensors=True)
     return model.to(device).eval()  # type: ignore[no-any-return]
 

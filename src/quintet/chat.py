@@ -60,7 +60,7 @@ class ChatTranslator:
         return self._tokenise(text, spans)[0]
 
     def encode_example(self, messages: Sequence[Message]) -> Encoded:
-        """Return ids and labels: the assistant's content and its end of turn are trained, nothing else is.
+        """Return ids and labels: what the assistant must say, with its end of turn, is trained, nothing else is.
 
         The ids up to the last answer are those that `encode_prompt` gives when serving.
         """
@@ -69,10 +69,13 @@ class ChatTranslator:
         eos = self.tokenizer.eos_token
         text = text[:end] + (text[end:] if text[end:].startswith(eos) else eos + text[end:])
         ids, offsets = self._tokenise(text, spans)
-        trained = [_Span(s.start, s.end + _turn_end(text, s.end, eos), s.role) for s in spans]
-        trained = [span for span in trained if span.role == "assistant"]
+        trained = [
+            (self._answer_start(messages[:turn], text, span.start), span.end + _turn_end(text, span.end, eos))
+            for turn, span in enumerate(spans)
+            if span.role == "assistant"
+        ]
         labels = [
-            id_ if any(s.start < stop and start < s.end for s in trained) and start < stop else IGNORED
+            id_ if any(first < stop and start < last for first, last in trained) and start < stop else IGNORED
             for id_, (start, stop) in zip(ids, offsets, strict=True)
         ]
         prompt = self.encode_prompt(messages[:-1])
@@ -94,13 +97,18 @@ class ChatTranslator:
         """The ids that end an answer."""
         return (int(self.tokenizer.eos_token_id),)
 
+    def _answer_start(self, before: Sequence[Message], text: str, content: int) -> int:
+        """Return where the assistant must speak by itself: what a template adds after the prompt is its to say."""
+        prompt = self._apply(before, add_generation_prompt=True)
+        return min(content, len(prompt)) if text.startswith(prompt) else content
+
     def _joined(self, prompt: list[int], answer: str) -> Encoded:
         """Join the served prompt and the answer when their text would merge into one token at the seam."""
         rest = self._plain(answer) + [int(self.tokenizer.eos_token_id)]
         return Encoded(prompt + rest, [IGNORED] * len(prompt) + rest)
 
     def _render(
-        self, messages: Sequence[Message], *, add_generation_prompt: bool
+        self, messages: Sequence[Message], add_generation_prompt: bool
     ) -> tuple[str, list[_Span]]:
         """Render the template, and say where in the text each message's content lies.
 
@@ -108,8 +116,8 @@ class ChatTranslator:
         template's own.
         """
         marks = [f"\ue000{number}\ue001" for number in range(len(messages))]
-        frame = self._apply([Message(m.role, mark) for m, mark in zip(messages, marks, strict=True)],
-                            add_generation_prompt)  # fmt: skip
+        marked = [Message(message.role, mark) for message, mark in zip(messages, marks, strict=True)]
+        frame = self._apply(marked, add_generation_prompt)
         text = self._apply(messages, add_generation_prompt)
         for contents in ([m.content for m in messages], [m.content.strip() for m in messages]):
             built, spans, rest = "", [], frame

@@ -5,6 +5,7 @@
     ├── DataError                 3   500   a row of a data file is wrong
     ├── ModelError                4   500   a base model or an expert cannot be loaded
     │   ├── UnknownModelError     4   404   no model of that name
+    │   ├── NotTrainedError       4   404   a department that has no expert yet
     │   └── MissingFilesError     4   404   the model is known, its files are gone
     ├── RequestError              5   400   a request cannot be served as it stands
     └── BusyError                 6   429   the queue is full
@@ -21,6 +22,7 @@ class QuintetError(Exception):
     exit_code = 1
     status = 500
     code = "internal_error"
+    param: str | None = None
 
 
 class ConfigError(QuintetError):
@@ -60,6 +62,19 @@ class UnknownModelError(ModelError):
         super().__init__(f"there is no model named {name!r}; there are: {', '.join(known)}")
 
 
+class NotTrainedError(ModelError):
+    """A department has no expert yet."""
+
+    status = 404
+    code = "model_not_trained"
+
+    def __init__(self, department: str, folder: Path) -> None:
+        super().__init__(
+            f"department {department!r} has no expert yet: there is none in {folder}; "
+            f"train one: quintet train {department}"
+        )
+
+
 class MissingFilesError(ModelError):
     """A model is known, but its files are gone."""
 
@@ -71,11 +86,16 @@ class MissingFilesError(ModelError):
 
 
 class RequestError(QuintetError):
-    """A request cannot be served as it stands."""
+    """A request cannot be served as it stands; `param` names the field to change."""
 
     exit_code = 5
     status = 400
     code = "bad_request"
+
+    def __init__(self, message: str, *, param: str | None = None, code: str = code) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
 
 
 class BusyError(QuintetError):

@@ -1,6 +1,6 @@
 """What an engine is, to those who use one. Imports no compute library."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -79,8 +79,8 @@ class Engine(Protocol):
     async def load(self, adapter: Adapter) -> None:
         """Load an adapter, once; raise ModelError when its files cannot be used."""
 
-    def generate(self, request: Request) -> AsyncIterator[Token]:
-        """Yield the answer token by token; closing the iterator frees its place.
+    def generate(self, request: Request) -> AsyncGenerator[Token]:
+        """Yield the answer token by token; closing the generator frees its place.
 
         Raises BusyError when the queue is full.
         """

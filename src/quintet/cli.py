@@ -1,0 +1,298 @@
+"""The `quintet` command: one subcommand a stage. Heavy libraries are imported only where they are used."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from quintet import __version__
+from quintet.config import CONFIG_NAME, Project
+from quintet.errors import ConfigError, QuintetError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from quintet.evaluation.compare import Evaluation
+    from quintet.registry.experts import Expert
+    from quintet.training.run import Plan
+
+app = typer.Typer(
+    name="quintet",
+    help="Fine-tune one small model into one expert per department, prove each, and serve them all.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+Folder = Annotated[Path, typer.Option("--project", "-p", help="The project folder.", show_default="here")]
+Departments = Annotated[list[str] | None, typer.Argument(help="Departments, as named in quintet.yaml.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+HERE = Path()
+
+
+def main() -> None:
+    """Run the command; what a user can mend is printed without a traceback."""
+    try:
+        app()
+    except QuintetError as error:
+        err.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True)
+        sys.exit(error.exit_code)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _version(show: bool) -> None:
+    if show:
+        out.print(f"quintet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Fine-tune one small model into one expert per department, prove each, and serve them all."""
+
+
+@app.command()
+def init(folder: Annotated[Path, typer.Argument(help="The folder to make.")]) -> None:
+    """Make a project: quintet.yaml and one data file per department of a sample company.
+
+    [bold]Example:[/] quintet init wrenfield
+    """
+    from quintet.project_files import create_project
+
+    made = create_project(folder)
+    out.print(f"Made {len(made)} files in {folder}/. Start reading at {folder / 'README.md'}.")
+    out.print(f"Next: cd {folder} && quintet train --all", style="dim")
+
+
+@app.command()
+def train(
+    departments: Departments = None,
+    all_: Annotated[bool, typer.Option("--all", help="Train every department.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Train even what is trained and unchanged.")] = False,
+    project: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Train one expert per department. What is trained already and unchanged is kept.
+
+    [bold]Examples:[/] quintet train hr finance · quintet train --all
+    """
+    opened = Project.load(project)
+    plans = _plan_all(opened, _chosen(opened, departments, all_))
+    experts = [_train_one(opened, plan, force=force) for plan in plans]
+    if as_json:
+        _print_json([_describe(expert) for expert in experts])
+        return
+    table = Table("department", "expert", "method", "rows", "seconds", "MB", title="Trained experts")
+    for expert in experts:
+        table.add_row(expert.department, expert.name, expert.method, str(expert.examples),
+                      f"{expert.seconds:.0f}", f"{expert.megabytes:.1f}")  # fmt: skip
+    out.print(table)
+
+
+@app.command()
+def evaluate(
+    departments: Departments = None,
+    all_: Annotated[bool, typer.Option("--all", help="Evaluate every department.")] = False,
+    project: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Compare base and expert on held-out questions: token F1 and exact match.
+
+    [bold]Examples:[/] quintet evaluate hr · quintet evaluate --all --json
+    """
+    from quintet.registry.experts import newest_expert
+
+    opened = Project.load(project)
+    results = []
+    for name in _chosen(opened, departments, all_):
+        expert = newest_expert(opened, name)
+        if expert is None:
+            raise ConfigError(f"{name} has no expert yet; train one with: quintet train {name}")
+        results.append((expert, _evaluate_one(opened, expert, again=True)))
+    if as_json:
+        _print_json([_describe(expert, evaluation) for expert, evaluation in results])
+        return
+    out.print(_results_table(results))
+
+
+@app.command()
+def quickstart(
+    folder: Annotated[Path, typer.Argument(help="The project folder; made when it is not there.")] = Path(
+        "wrenfield"
+    ),
+    serve_: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve when all is done.")] = True,
+) -> None:
+    """Do it all on the sample company: make the project, train, evaluate, serve.
+
+    Run again, it trains only what has changed. [bold]Example:[/] quintet quickstart wrenfield --no-serve
+    """
+    from quintet.project_files import create_project
+
+    if not (folder / CONFIG_NAME).exists():
+        create_project(folder)
+        out.print(f"Made the sample company Wrenfield Health in {folder}/")
+    project = Project.load(folder)
+    results = []
+    for plan in _plan_all(project, list(project.config.departments)):
+        expert = _train_one(project, plan, force=False)
+        results.append((expert, _evaluate_one(project, expert, again=False)))
+    out.print(_results_table(results))
+    if serve_:
+        _serve(project, None, None)
+    else:
+        out.print(f"Next: quintet serve {folder}", style="dim")
+
+
+@app.command()
+def serve(
+    folder: Annotated[Path, typer.Argument(help="The project folder.", show_default="here")] = HERE,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on.", show_default="from quintet.yaml")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port; 0 picks a free one.", show_default="from quintet.yaml")
+    ] = None,
+) -> None:
+    """Serve every department over HTTP, from one copy of the base.
+
+    [bold]Example:[/] quintet serve wrenfield --port 8080
+    """
+    _serve(Project.load(folder), host, port)
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="The question.")],
+    department: Annotated[str, typer.Option("--department", "-d", help="Who is asked; 'base' is the bare base.")],
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 256,
+    temperature: Annotated[float, typer.Option(min=0, max=2, help="0 is greedy.")] = 0.0,
+    project: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Ask one question here and now, without a server.
+
+    [bold]Example:[/] quintet ask "How many days of leave do I get?" -d hr
+    """
+    raise NotImplementedError
+
+
+def _chosen(project: Project, names: list[str] | None, everything: bool) -> list[str]:
+    if everything == bool(names):
+        known = ", ".join(project.config.departments)
+        raise ConfigError(f"name departments, or pass --all; {project.root / CONFIG_NAME} has: {known}")
+    chosen = list(project.config.departments) if everything else list(dict.fromkeys(names or []))
+    for name in chosen:
+        project.department(name)
+    return chosen
+
+
+def _plan_all(project: Project, names: list[str]) -> list["Plan"]:
+    """Check every department's data before the first is trained."""
+    from quintet.training.run import plan_run
+
+    with err.status("Checking the data of " + ", ".join(names)):
+        return [plan_run(project, name) for name in names]
+
+
+def _train_one(project: Project, plan: "Plan", *, force: bool) -> "Expert":
+    from quintet.training.run import find_trained, train
+
+    trained = None if force else find_trained(project, plan)
+    if trained is not None:
+        err.print(f"{plan.department:<12} {trained.name} is trained and unchanged", style="dim")
+        return trained
+    with _progress() as progress:
+        task = progress.add_task(f"{plan.department:<12} training", total=None, note="")
+
+        def report(step: int, steps: int, loss: float | None) -> None:
+            note = "" if loss is None else f"loss {loss:.3f}"
+            progress.update(task, completed=step, total=steps, note=note)
+
+        return train(project, plan, report)
+
+
+def _evaluate_one(project: Project, expert: "Expert", *, again: bool) -> "Evaluation":
+    from quintet.evaluation.compare import evaluate, read_evaluation
+
+    stored = None if again else read_evaluation(expert)
+    if stored is not None:
+        return stored
+    with _progress() as progress:
+        task = progress.add_task(f"{expert.department:<12} evaluating", total=None, note="")
+        return evaluate(
+            project, expert, lambda done, total: progress.update(task, completed=done, total=total)
+        )
+
+
+@contextmanager
+def _progress() -> Iterator["Progress"]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+               TextColumn("{task.fields[note]}"))  # fmt: skip
+    with Progress(*columns, console=err) as progress:
+        yield progress
+
+
+def _results_table(results: list[tuple["Expert", "Evaluation"]]) -> Table:
+    table = Table(title="Held-out questions, base against expert")
+    table.add_column("department")
+    table.add_column("method")
+    for heading in ("questions", "F1 base", "F1 expert", "exact", "seconds", "MB"):
+        table.add_column(heading, justify="right")
+    for expert, result in results:
+        better = "green" if result.tuned.f1 > result.base.f1 else "red"
+        table.add_row(
+            expert.department,
+            expert.method,
+            str(len(result.items)),
+            f"{result.base.f1:.2f}",
+            f"[bold {better}]{result.tuned.f1:.2f}[/]",
+            f"{result.tuned.exact_match:.0%}",
+            f"{expert.seconds:.0f}",
+            f"{expert.megabytes:.1f}",
+        )
+    return table
+
+
+def _describe(expert: "Expert", evaluation: "Evaluation | None" = None) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "department": expert.department,
+        "expert": expert.name,
+        "method": expert.method,
+        "examples": expert.examples,
+        "seconds": expert.seconds,
+        "megabytes": round(expert.megabytes, 2),
+        "folder": str(expert.folder),
+    }
+    if evaluation is not None:
+        for name, scores in (("base", evaluation.base), ("tuned", evaluation.tuned)):
+            values[name] = {"f1": scores.f1, "exact_match": scores.exact_match}
+    return values
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()

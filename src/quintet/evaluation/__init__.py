@@ -1,0 +1,1 @@
+"""Is the expert better than its base? Knows nothing of training or serving."""

@@ -1,0 +1,163 @@
+"""Base and expert answer the same held-out questions, greedily; the scores stand side by side."""
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from statistics import mean
+from typing import Any
+
+import torch
+from peft import PeftModel
+
+from quintet import base_model
+from quintet.chat import ChatTranslator
+from quintet.config import Project
+from quintet.data.loading import Example
+from quintet.data.splits import load_split
+from quintet.evaluation.metrics import exact_match, token_f1
+from quintet.registry.experts import Expert, write_json
+
+EVALUATION_FILE = "evaluation.json"
+Progress = Callable[[int, int], None]
+"""Called with the answers made and the answers wanted."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One held-out question with both answers and their token F1."""
+
+    question: str
+    reference: str
+    base: str
+    expert: str
+    base_f1: float
+    expert_f1: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Means over the held-out items, each from 0 to 1."""
+
+    f1: float
+    exact_match: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an expert is worth beside its base."""
+
+    expert: str
+    digest: str
+    base: Scores
+    tuned: Scores
+    items: tuple[Item, ...]
+
+
+def evaluate(project: Project, expert: Expert, progress: Progress | None = None) -> Evaluation:
+    """Let base and expert answer the department's held-out questions, and keep the result beside the expert."""
+    expert.check_files()
+    source = base_model.locate(project.config.base_model, project.root)
+    translator = ChatTranslator(base_model.load_tokenizer(str(expert.folder)))
+    device = base_model.pick_device()
+    model: Any = PeftModel.from_pretrained(base_model.load_model(source, device), str(expert.folder)).eval()
+    examples = load_split(project, expert.department).held_out
+    settings = project.config.evaluation
+    done = 0
+
+    def report(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done, 2 * len(examples))
+
+    answers = []
+    for context in (model.disable_adapter(), nullcontext()):
+        with context:
+            answers.append(
+                _answer_all(model, translator, examples, settings.max_tokens, settings.batch_size, report)
+            )
+    result = _score(expert, examples, *answers)
+    write_json(expert.folder.parent / EVALUATION_FILE, asdict(result))
+    return result
+
+
+def read_evaluation(expert: Expert) -> Evaluation | None:
+    """Return the stored evaluation of exactly these weights, if there is one."""
+    path = expert.folder.parent / EVALUATION_FILE
+    if not path.is_file():
+        return None
+    stored = json.loads(path.read_text("utf-8"))
+    if stored["digest"] != expert.digest:
+        return None
+    items = tuple(Item(**item) for item in stored["items"])
+    return Evaluation(
+        stored["expert"], stored["digest"], Scores(**stored["base"]), Scores(**stored["tuned"]), items
+    )
+
+
+def _answer_all(
+    model: Any,
+    translator: ChatTranslator,
+    examples: Sequence[Example],
+    max_tokens: int,
+    batch_size: int,
+    report: Callable[[int], None],
+) -> list[str]:
+    prompts = [translator.encode_prompt(example.prompt) for example in examples]
+    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    answers = [""] * len(prompts)
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        ids = greedy(model, [prompts[index] for index in chosen], translator.end_ids, max_tokens)
+        for index, answer in zip(chosen, ids, strict=True):
+            answers[index] = translator.decode(answer)
+        report(len(chosen))
+    return answers
+
+
+@torch.inference_mode()
+def greedy(
+    model: Any, prompts: Sequence[Sequence[int]], end_ids: Sequence[int], max_tokens: int
+) -> list[list[int]]:
+    """Return the greedy continuation of each prompt, without its end, as one left-padded batch."""
+    width = max(map(len, prompts))
+    pad = end_ids[0]
+    ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts], device=model.device)
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)
+    room = min(max_tokens, model.config.max_position_embeddings - width)
+    made = model.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        max_new_tokens=max(1, room),
+        do_sample=False,
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        eos_token_id=list(end_ids),
+        pad_token_id=pad,
+    )
+    return [_until_end(row, end_ids) for row in made[:, width:].tolist()]
+
+
+def _until_end(ids: list[int], end_ids: Sequence[int]) -> list[int]:
+    end = next((position for position, id_ in enumerate(ids) if id_ in end_ids), len(ids))
+    return ids[:end]
+
+
+def _score(expert: Expert, examples: Sequence[Example], base: list[str], tuned: list[str]) -> Evaluation:
+    items = tuple(
+        Item(e.question, e.answer, b, t, round(token_f1(b, e.answer), 4), round(token_f1(t, e.answer), 4))
+        for e, b, t in zip(examples, base, tuned, strict=True)
+    )
+    return Evaluation(
+        expert.name,
+        expert.digest,
+        Scores(_mean(i.base_f1 for i in items), _mean(exact_match(i.base, i.reference) for i in items)),
+        Scores(_mean(i.expert_f1 for i in items), _mean(exact_match(i.expert, i.reference) for i in items)),
+        items,
+    )
+
+
+def _mean(values: Any) -> float:
+    return round(mean(values), 4)

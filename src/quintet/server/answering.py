@@ -1,0 +1,81 @@
+"""Messages and sampling → text, piece by piece. Knows nothing of HTTP, nor of where experts lie."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import replace
+
+from quintet.data.loading import Message
+from quintet.engine.base import Engine, FinishReason, Request, Sampling
+from quintet.errors import ModelError, RequestError
+from quintet.server.catalog import Model
+from quintet.server.stop_strings import StopStrings
+
+# One thread for all: a tokenizer switches between modes to keep special tokens out of what users say, and two
+# threads that use it at once would switch it under each other.
+_tokenising = ThreadPoolExecutor(1, thread_name_prefix="tokenise")
+
+
+class Answer:
+    """One answer: its text as it comes, and, when it has ended, how many tokens it took and why it ended."""
+
+    def __init__(self, engine: Engine, model: Model, request: Request, stop: Sequence[str]) -> None:
+        self._engine = engine
+        self._request = request
+        self._text = model.translator.stream()
+        self._stop = StopStrings(stop)
+        self.prompt_tokens = len(request.prompt_ids)
+        self.completion_tokens = 0
+        self.finish_reason: FinishReason | None = None
+
+    async def deltas(self) -> AsyncGenerator[str]:
+        """Yield the text in pieces, none of them empty; closing the generator frees the engine."""
+        async with aclosing(self._engine.generate(self._request)) as tokens:
+            async for token in tokens:
+                self.completion_tokens += token.id is not None
+                text = "" if token.id is None else self._text.push(token.id)
+                if token.finish_reason:
+                    text += self._text.finish()
+                text = self._stop.push(text)
+                if token.finish_reason and not self._stop.found:
+                    text += self._stop.finish()
+                self.finish_reason = "stop" if self._stop.found else token.finish_reason
+                if text:
+                    yield text
+                if self.finish_reason:
+                    return
+
+    async def text(self) -> str:
+        """Return the whole text."""
+        async with aclosing(self.deltas()) as deltas:
+            return "".join([delta async for delta in deltas])
+
+
+async def prepare_answer(
+    engine: Engine, model: Model, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
+) -> Answer:
+    """Tokenise the messages and fit the answer into the room that is left; nothing is generated yet.
+
+    Raises RequestError when the prompt leaves no room, or the base's template refuses the turns.
+    """
+    ids = await _encode(model, messages)
+    room = engine.context_length - len(ids)
+    if room < 1:
+        raise RequestError(
+            f"the prompt has {len(ids)} tokens, and prompt and answer together may have "
+            f"{engine.context_length}; shorten the prompt",
+            param="messages",
+            code="context_length_exceeded",
+        )
+    sampling = replace(sampling, max_tokens=min(sampling.max_tokens, room))
+    request = Request(tuple(ids), model.translator.end_ids, sampling, model.adapter)
+    return Answer(engine, model, request, stop)
+
+
+async def _encode(model: Model, messages: Sequence[Message]) -> list[int]:
+    loop = asyncio.get_running_loop()
+    try:
+        return await loop.run_in_executor(_tokenising, model.translator.encode_prompt, messages)
+    except ModelError as error:
+        raise RequestError(str(error), param="messages") from error

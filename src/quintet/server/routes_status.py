@@ -1,0 +1,52 @@
+"""What this server is, what it serves, and how it is. Answers no questions."""
+
+from fastapi import APIRouter, Request
+
+from quintet import __version__
+from quintet.server.catalog import Entry
+from quintet.server.schemas import BaseEntry, Health, ModelEntry, ModelsAnswer, Welcome
+from quintet.server.services import Served, Services
+
+router = APIRouter(tags=["status"])
+
+
+@router.get("/", summary="What this is, and its endpoints")
+async def welcome(request: Request, served: Served) -> Welcome:
+    """Say what this is."""
+    paths = request.app.openapi()["paths"]
+    endpoints = {
+        f"{method.upper()} {path}": operation["summary"]
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+    }
+    endpoints["GET /docs"] = "This API, to read and to try"
+    company, device = served.project.config.company, served.engine.device.device
+    return Welcome(company=company, version=__version__, device=device, endpoints=endpoints)
+
+
+@router.get("/api/models", summary="Every department: its method, its version, whether it can answer")
+async def models(served: Served) -> ModelsAnswer:
+    """List the departments of the project."""
+    entries = [_entry(served, entry) for entry in await served.catalog.entries()]
+    return ModelsAnswer(models=entries, base=BaseEntry(name=served.project.config.base_model))
+
+
+@router.get("/health", summary="The device, and which experts are loaded")
+async def health(served: Served) -> Health:
+    """Say how the server is."""
+    device = served.engine.device
+    loaded = served.catalog.loaded()
+    return Health(device=device.device, gpu_name=device.gpu_name, loaded_models=loaded)
+
+
+def _entry(served: Services, entry: Entry) -> ModelEntry:
+    project, expert = served.project, entry.expert
+    return ModelEntry(
+        name=entry.name,
+        description=project.config.departments[entry.name].description,
+        method=expert.method if expert else project.training(entry.name).method,
+        base=expert.base_model if expert else project.config.base_model,
+        status=entry.status,
+        version=expert.name if expert else None,
+        problem=entry.problem,
+    )

@@ -1,0 +1,1 @@
+"""From examples to an expert. Knows nothing of serving."""

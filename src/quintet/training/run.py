@@ -1,0 +1,201 @@
+"""One training run: checked data in, an expert out. TRL's trainer does the work; nothing here loops over batches."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from trl import SFTConfig, SFTTrainer
+
+from quintet import base_model
+from quintet.chat import ChatTranslator
+from quintet.config import Project, TrainingConfig
+from quintet.data.splits import Split, load_split
+from quintet.registry.experts import (
+    WEIGHTS,
+    Expert,
+    digest_files,
+    new_run,
+    newest_expert,
+    publish,
+)
+from quintet.training.methods import peft_config
+from quintet.training.objectives import sft_dataset
+
+Progress = Callable[[int, int, float | None], None]
+"""Called with the step, the number of steps, and the last loss."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do: its settings, its data, and the fingerprint of everything that shapes the result."""
+
+    department: str
+    training: TrainingConfig
+    source: str
+    split: Split
+    fingerprint: str
+
+
+def plan_run(project: Project, department: str) -> Plan:
+    """Validate the department's config and data, so that a broken row stops before anything is loaded."""
+    training = project.training(department)
+    source = base_model.locate(project.config.base_model, project.root)
+    split = load_split(project, department)
+    settings = project.department(department)
+    files = [settings.data] + ([settings.eval_data] if settings.eval_data else [])
+    identity = {
+        "base": base_model.base_digest(source),
+        "training": training.model_dump(mode="json"),
+        "data": digest_files(*(project.path(file) for file in files)),
+        "eval_fraction": settings.eval_fraction if settings.eval_data is None else None,
+    }
+    fingerprint = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return Plan(department, training, source, split, fingerprint)
+
+
+def find_trained(project: Project, plan: Plan) -> Expert | None:
+    """Return the newest expert when it came from exactly this plan and its files are whole."""
+    expert = newest_expert(project, plan.department)
+    if expert is None or expert.fingerprint != plan.fingerprint:
+        return None
+    files = (expert.folder / WEIGHTS, expert.folder / "adapter_config.json")
+    is_whole = all(file.is_file() for file in files) and digest_files(*files) == expert.digest
+    return expert if is_whole else None
+
+
+def train(project: Project, plan: Plan, progress: Progress | None = None) -> Expert:
+    """Train the planned expert and publish it as the department's next version."""
+    translator = ChatTranslator(base_model.load_tokenizer(plan.source))
+    device = base_model.pick_device()
+    # The frozen base needs no float32 copy; PEFT keeps the adapter's own weights in float32.
+    dtype = torch.bfloat16 if _has_fast_bfloat16(device) else torch.float32
+    model = base_model.load_model(plan.source, device, dtype)
+    data = project.path(project.department(plan.department).data)
+    context = int(model.config.max_position_embeddings)
+    dataset = sft_dataset(plan.split.train, translator, context, str(data))
+    # Rows of the held-out half are checked the same way: what is measured later must fit as well.
+    sft_dataset(plan.split.held_out, translator, context, str(data))
+    run = new_run(project, plan.department)
+    _write_settings(run, project, plan)
+    began = time.monotonic()
+    trainer = (_CpuTrainer if device == "cpu" else SFTTrainer)(
+        model=model,
+        args=_arguments(plan.training, run, device),
+        train_dataset=dataset,
+        processing_class=translator.tokenizer,
+        peft_config=peft_config(plan.training),
+        callbacks=[_Reporter(progress, run / "metrics.jsonl")],
+    )
+    # The caller's progress bar shows what this would print.
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    return _publish(project, plan, run, trainer, translator, time.monotonic() - began)
+
+
+def _arguments(training: TrainingConfig, run: Path, device: str) -> SFTConfig:
+    return SFTConfig(
+        output_dir=str(run / "checkpoints"),
+        num_train_epochs=training.epochs,
+        per_device_train_batch_size=training.batch_size,
+        gradient_accumulation_steps=training.gradient_accumulation,
+        learning_rate=training.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=training.warmup,
+        weight_decay=training.weight_decay,
+        max_grad_norm=1.0,
+        seed=training.seed,
+        data_seed=training.seed,
+        bf16=_has_fast_bfloat16(device),
+        use_cpu=device == "cpu",
+        # Rows of like length share a batch, so that little of it is padding.
+        train_sampling_strategy="group_by_length",
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        gradient_checkpointing=device != "cpu",
+        dataloader_pin_memory=device != "cpu",
+        logging_steps=10,
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+    )
+
+
+def _has_fast_bfloat16(device: str) -> bool:
+    if device == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return bool(torch.cuda.is_bf16_supported())
+
+
+class _CpuTrainer(SFTTrainer):  # type: ignore[misc]
+    """On a CPU, takes the model's own loss: TRL's chunked head saves GPU memory, but triples a CPU's step time."""
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the mean cross-entropy of the trained tokens."""
+        return Trainer.compute_loss(self, *args, **kwargs)
+
+
+class _Reporter(TrainerCallback):  # type: ignore[misc]
+    """Writes metrics.jsonl and tells the caller of each step."""
+
+    def __init__(self, progress: Progress | None, metrics: Path) -> None:
+        self._progress = progress
+        self._metrics = metrics
+        self._loss: float | None = None
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Append what was logged."""
+        logs = kwargs["logs"]
+        self._loss = logs.get("loss", self._loss)
+        with self._metrics.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Report the step."""
+        if self._progress is not None:
+            self._progress(state.global_step, state.max_steps, self._loss)
+
+
+def _write_settings(run: Path, project: Project, plan: Plan) -> None:
+    settings = {
+        "department": plan.department,
+        "base_model": project.config.base_model,
+        "rows": {"train": len(plan.split.train), "held_out": len(plan.split.held_out)},
+        "training": plan.training.model_dump(mode="json"),
+    }
+    (run / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+
+
+def _publish(
+    project: Project, plan: Plan, run: Path, trainer: SFTTrainer, translator: ChatTranslator, seconds: float
+) -> Expert:
+    staged = run / "expert.part"
+    trainer.model.save_pretrained(staged)
+    translator.tokenizer.save_pretrained(staged)
+    digest = digest_files(staged / WEIGHTS, staged / "adapter_config.json")
+    return publish(
+        staged,
+        Expert(
+            department=plan.department,
+            version=int(run.name),
+            method=plan.training.method,
+            base_model=project.config.base_model,
+            base_digest=base_model.base_digest(plan.source),
+            fingerprint=plan.fingerprint,
+            digest=digest,
+            seconds=round(seconds, 1),
+            examples=len(plan.split.train),
+            folder=run / "expert",
+        ),
+    )

@@ -1,0 +1,49 @@
+import json
+
+import pytest
+
+from quintet.config import Project
+from quintet.data.loading import Example, Message
+from quintet.data.splits import load_split, split_by_group
+from quintet.errors import DataError
+
+
+def examples(groups: int, paraphrases: int) -> list[Example]:
+    return [
+        Example((Message("user", f"{g}.{p}"), Message("assistant", str(g))), str(g), g)
+        for g in range(groups)
+        for p in range(paraphrases)
+    ]
+
+
+def test_paraphrases_never_straddle_the_split() -> None:
+    split = split_by_group(examples(40, 3), 0.2, seed=1)
+    assert not {e.group for e in split.train} & {e.group for e in split.held_out}
+
+
+def test_the_wanted_fraction_of_rows_is_held_out() -> None:
+    split = split_by_group(examples(40, 3), 0.2, seed=1)
+    assert (len(split.train), len(split.held_out)) == (96, 24)
+
+
+def test_the_split_depends_on_the_seed_and_on_nothing_else() -> None:
+    rows = examples(40, 3)
+    assert split_by_group(rows, 0.2, 1) == split_by_group(rows, 0.2, 1)
+    assert split_by_group(rows, 0.2, 1) != split_by_group(rows, 0.2, 2)
+
+
+def test_something_is_always_left_to_train_on() -> None:
+    assert len(split_by_group(examples(2, 1), 0.99, seed=1).train) == 1
+
+
+def test_a_held_out_file_is_the_held_out_half(project: Project) -> None:
+    split = load_split(project, "hr")
+    assert (len(split.train), len(split.held_out)) == (12, 4)
+
+
+def test_a_held_out_question_that_is_trained_on_is_refused(project: Project) -> None:
+    file = project.root / "departments" / "hr.eval.jsonl"
+    with file.open("a") as stream:
+        stream.write(json.dumps({"question": "hello.  When is pay day?", "answer": "The 27th."}) + "\n")
+    with pytest.raises(DataError, match=r"hr.eval.jsonl:5: this held-out question is also trained on, at .*hr.jsonl:4"):
+        load_split(project, "hr")

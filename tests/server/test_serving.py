@@ -1,0 +1,175 @@
+"""How the server behaves when things go wrong, and what it does at its start and its end."""
+
+import logging
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+from openai import APIError, OpenAI
+
+from quintet.config import Project
+from quintet.engine.base import Token
+from quintet.engine.engine import TransformersEngine
+from quintet.errors import BusyError
+from quintet.server.app import create_app
+from tests.server.conftest import MakeExpert, ScriptedEngine, Serve
+
+QUERY = {"query": "a question that is nobody else's business"}
+CHAT = {"model": "base", "messages": [{"role": "user", "content": QUERY["query"]}], "stream": True}
+ENDLESS: list[Token | Exception] = [Token(40)] * 10_000
+
+
+def wait_for(condition: Callable[[], bool]) -> bool:
+    until = time.monotonic() + 5
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.01)
+    return condition()
+
+
+def with_serving(project: Project, **serving: object) -> Project:
+    changed = project.config.serving.model_copy(update=serving)
+    return Project(project.root, project.config.model_copy(update={"serving": changed}))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_full_queue_says_when_to_come_back(project: Project, serve: Serve, stream: bool) -> None:
+    with serve(create_app(project, ScriptedEngine([BusyError("64 requests wait already")]))) as url:
+        response = httpx.post(f"{url}/v1/chat/completions", json=CHAT | {"stream": stream})
+    assert response.status_code == 429
+    assert int(response.headers["retry-after"]) >= 1
+    assert response.json()["error"]["code"] == "queue_full"
+
+
+def test_the_unexpected_is_logged_under_an_id_and_shows_the_client_no_traceback(
+    project: Project, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serve(create_app(project, ScriptedEngine([RuntimeError("the inner secret")]))) as url:
+        response = httpx.post(f"{url}/api/infer/base", json=QUERY)
+    assert response.status_code == 500
+    error = response.json()["error"]
+    assert (error["type"], error["code"]) == ("server_error", "internal_error")
+    assert "secret" not in response.text
+    assert "Traceback" not in response.text
+    logged = [record for record in caplog.records if record.name == "quintet.server"]
+    assert len(logged) == 1
+    assert logged[0].getMessage().split()[-1] in error["message"]
+    assert logged[0].exc_info is not None
+
+
+def test_a_failure_in_mid_stream_is_an_event_and_the_end(project: Project, serve: Serve) -> None:
+    engine = ScriptedEngine([Token(40), Token(41), RuntimeError("broken")])
+    with serve(create_app(project, engine)) as url:
+        client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+        received = []
+        with client, pytest.raises(APIError, match="something went wrong on the server"):  # noqa: PT012
+            for chunk in client.chat.completions.create(**CHAT):  # type: ignore[call-overload]
+                received.append(chunk.choices[0].delta.content)  # noqa: PERF401
+        assert any(received)
+        text = httpx.post(f"{url}/v1/chat/completions", json=CHAT).text
+    assert '"error"' in text.strip().split("\n\n")[-1]
+    assert "[DONE]" not in text
+
+
+def test_a_client_that_leaves_a_stream_frees_the_engine(project: Project, serve: Serve) -> None:
+    engine = ScriptedEngine(ENDLESS, pause=0.005)
+    with serve(create_app(project, engine)) as url:
+        with httpx.stream("POST", f"{url}/v1/chat/completions", json=CHAT) as response:
+            next(response.iter_lines())
+            assert engine.running == 1
+        assert wait_for(lambda: engine.running == 0)
+
+
+@pytest.mark.parametrize("path", ["/api/infer/base", "/v1/chat/completions"])
+def test_a_client_that_leaves_before_the_answer_frees_the_engine(
+    project: Project, serve: Serve, path: str
+) -> None:
+    engine = ScriptedEngine(ENDLESS, pause=0.005)
+    body = QUERY if "infer" in path else CHAT | {"stream": False}
+    with serve(create_app(project, engine)) as url:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(url + path, json=body, timeout=0.5)
+        assert wait_for(lambda: engine.closed == 1)
+
+
+def test_the_real_engine_is_free_again_when_its_client_leaves(project: Project, serve: Serve) -> None:
+    engine = TransformersEngine(project.config.base_model, "cpu")
+    with serve(create_app(project, engine)) as url:
+        with httpx.stream("POST", f"{url}/v1/chat/completions", json=CHAT | {"max_tokens": 200}) as response:
+            next(response.iter_lines())
+        assert wait_for(lambda: engine.status.waiting == 0)
+        assert httpx.post(f"{url}/api/infer/base", json=QUERY | {"max_tokens": 1}).status_code == 200
+
+
+def test_stopping_at_a_stop_string_frees_the_engine(project: Project, serve: Serve) -> None:
+    engine = ScriptedEngine(ENDLESS, pause=0.001)
+    with serve(create_app(project, engine)) as url:
+        first = httpx.post(f"{url}/v1/chat/completions", json=CHAT | {"stream": False, "stop": "HH"})
+        assert engine.running == 0
+    assert first.json()["choices"][0]["finish_reason"] == "stop"
+
+
+def test_the_default_model_is_loaded_at_the_start(
+    project: Project, make_expert: MakeExpert, serve: Serve
+) -> None:
+    make_expert(project)
+    engine = ScriptedEngine([])
+    with serve(create_app(with_serving(project, default_model="hr"), engine)) as url:
+        assert httpx.get(f"{url}/health").json()["loaded_models"] == ["hr@1"]
+
+
+def test_a_default_model_that_is_not_trained_leaves_the_rest_served(
+    project: Project, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serve(create_app(with_serving(project, default_model="hr"), ScriptedEngine([]))) as url:
+        assert httpx.get(f"{url}/health").status_code == 200
+    assert "quintet train hr" in caplog.text
+
+
+def test_prompts_are_not_logged(
+    project: Project, make_expert: MakeExpert, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    make_expert(project)
+    with serve(create_app(project, ScriptedEngine([Token(40, "length")]))) as url:
+        httpx.post(f"{url}/api/hr", json=QUERY)
+        httpx.post(f"{url}/api/hr", json=QUERY | {"top_p": 5})
+        httpx.post(f"{url}/v1/chat/completions", json=CHAT)
+    ours = [record.getMessage() for record in caplog.records if not record.name.startswith("httpcore")]
+    assert QUERY["query"] not in "\n".join(ours)
+
+
+def test_no_origin_is_allowed_unless_named(project: Project, serve: Serve) -> None:
+    with serve(create_app(project, ScriptedEngine([]))) as url:
+        response = httpx.get(f"{url}/health", headers={"Origin": "https://chat.example"})
+    assert not [name for name in response.headers if name.startswith("access-control")]
+
+
+def test_named_origins_are_allowed_and_see_errors_too(project: Project, serve: Serve) -> None:
+    origin = "https://chat.example"
+    app = create_app(with_serving(project, cors_origins=(origin,)), ScriptedEngine([RuntimeError()]))
+    with serve(app) as url:
+        response = httpx.post(f"{url}/api/infer/base", json=QUERY, headers={"Origin": origin})
+        other = httpx.get(f"{url}/health", headers={"Origin": "https://other.example"})
+    assert response.status_code == 500
+    assert response.headers["access-control-allow-origin"] == origin
+    assert "access-control-allow-origin" not in other.headers
+
+
+def test_an_end_of_turn_is_not_counted_as_text(project: Project, serve: Serve) -> None:
+    engine = ScriptedEngine([Token(40), Token(None, "stop")])
+    with serve(create_app(project, engine)) as url:
+        body = httpx.post(f"{url}/api/infer/base", json=QUERY).json()
+    assert (body["tokens_generated"], body["finish_reason"]) == (1, "stop")
+
+
+def test_the_engine_gets_the_settings_that_were_sent(project: Project, serve: Serve) -> None:
+    engine = ScriptedEngine([Token(None, "stop")])
+    settings = {"temperature": 0.2, "top_p": 0.5, "max_tokens": 9}
+    with serve(create_app(project, engine)) as url:
+        httpx.post(f"{url}/api/infer/base", json=QUERY | settings)
+        httpx.post(f"{url}/api/infer/base", json=QUERY)
+        httpx.post(f"{url}/v1/chat/completions", json=CHAT)
+    sent = [(s.temperature, s.top_p, s.max_tokens) for s in (request.sampling for request in engine.requests)]
+    room = engine.context_length - len(engine.requests[0].prompt_ids)
+    assert sent == [(0.2, 0.5, 9), (0.7, 0.9, min(256, room)), (0.7, 0.9, min(256, room))]

@@ -1,0 +1,98 @@
+from pathlib import Path
+
+import pytest
+
+from quintet.config import Project, parse_config
+from quintet.errors import ConfigError
+
+GOOD = """\
+company: Tiny
+base_model: nano
+departments:
+  hr:
+    description: Leave and pay
+    data: hr.jsonl
+    training:
+      epochs: 7
+      lora: {rank: 4}
+training:
+  batch_size: 2
+  lora: {rank: 8, alpha: 64}
+"""
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, Path("quintet.yaml"))
+    return str(caught.value)
+
+
+def test_a_department_lays_its_training_settings_over_the_projects() -> None:
+    project = Project(Path("."), parse_config(GOOD, Path("quintet.yaml")))
+    training = project.training("hr")
+    assert (training.epochs, training.batch_size) == (7, 2)
+    assert (training.lora.rank, training.lora.alpha) == (4, 64)
+
+
+def test_an_unknown_key_is_refused_with_its_line_and_the_nearest_known_key() -> None:
+    message = refusal(GOOD.replace("batch_size", "batchsize"))
+    assert message == "quintet.yaml:11: training.batchsize: unknown key; did you mean 'batch_size'?"
+
+
+def test_an_unknown_key_of_a_departments_training_is_refused_with_its_line() -> None:
+    message = refusal(GOOD.replace("epochs: 7", "epoch: 7"))
+    assert message == "quintet.yaml:8: departments.hr.training.epoch: unknown key; did you mean 'epochs'?"
+
+
+def test_an_unknown_key_near_to_none_lists_those_there_are() -> None:
+    assert "known: rank, alpha, dropout" in refusal(GOOD.replace("alpha: 64", "zzz: 64"))
+
+
+def test_every_problem_is_listed() -> None:
+    message = refusal(GOOD.replace("batch_size: 2", "batch_size: 0").replace("company", "firm"))
+    assert len(message.splitlines()) == 2
+
+
+def test_a_bad_value_names_the_bound_and_what_was_found() -> None:
+    message = refusal(GOOD.replace("batch_size: 2", "batch_size: 0"))
+    assert message.startswith("quintet.yaml:11: training.batch_size:")
+    assert "greater than or equal to 1, found 0" in message
+
+
+def test_a_missing_key_is_named() -> None:
+    assert "departments.hr.data: this key is required" in refusal(GOOD.replace("    data: hr.jsonl\n", ""))
+
+
+def test_broken_yaml_names_its_line() -> None:
+    assert refusal("company: [unclosed\nbase_model: nano\n").startswith("quintet.yaml:2: not valid YAML")
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "nano\n"])
+def test_a_file_that_is_no_mapping_is_refused(text: str) -> None:
+    assert "expected keys" in refusal(text)
+
+
+@pytest.mark.parametrize("name", ["Hr", "human resources", "../hr", "9th", "été"])
+def test_a_department_name_must_fit_urls_and_folders(name: str) -> None:
+    assert "used in URLs and folders" in refusal(GOOD.replace("  hr:", f'  "{name}":'))
+
+
+@pytest.mark.parametrize("name", ["base", "models", "infer", "ask"])
+def test_a_department_may_not_take_a_name_of_the_api(name: str) -> None:
+    assert "taken by the API" in refusal(GOOD.replace("  hr:", f"  {name}:"))
+
+
+def test_the_default_model_must_exist() -> None:
+    message = refusal(GOOD + "serving: {default_model: legal}\n")
+    assert message.startswith("quintet.yaml:13: serving.default_model: 'legal' is no department")
+
+
+def test_a_folder_without_a_config_names_the_command_that_makes_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="quintet init"):
+        Project.load(tmp_path)
+
+
+def test_an_unknown_department_names_those_there_are() -> None:
+    project = Project(Path("."), parse_config(GOOD, Path("quintet.yaml")))
+    with pytest.raises(ConfigError, match="no department 'legal'; it has: hr"):
+        project.department("legal")

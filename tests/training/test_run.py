@@ -1,0 +1,90 @@
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from quintet.config import Project
+from quintet.errors import DataError
+from quintet.registry.experts import Expert, newest_expert
+from quintet.training.run import find_trained, plan_run, train
+from tests.conftest import write_project
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Iterator[tuple[Project, Expert]]:
+    project = write_project(tmp_path_factory.mktemp("trained") / "company", tiny_base)
+    yield project, train(project, plan_run(project, "hr"))
+
+
+def edit_config(project: Project, **training: object) -> Project:
+    path = project.root / "quintet.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["training"].update(training)
+    path.write_text(yaml.safe_dump(values))
+    return Project.load(project.root)
+
+
+def test_a_run_leaves_an_expert_its_settings_and_its_metrics(trained: tuple[Project, Expert]) -> None:
+    project, expert = trained
+    run = project.runs / "hr" / "1"
+    assert expert.folder == run / "expert"
+    expert.check_files()
+    assert yaml.safe_load((run / "config.yaml").read_text())["training"]["lora"]["rank"] == 8
+    losses = [json.loads(line).get("loss") for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert losses[0] > losses[-2]
+
+
+def test_what_is_trained_and_unchanged_is_found(trained: tuple[Project, Expert]) -> None:
+    project, expert = trained
+    assert find_trained(project, plan_run(project, "hr")) == expert
+
+
+def test_nothing_is_found_for_another_department(trained: tuple[Project, Expert]) -> None:
+    project, _ = trained
+    assert find_trained(project, plan_run(project, "finance")) is None
+
+
+def test_a_changed_setting_changes_the_fingerprint(project: Project) -> None:
+    before = plan_run(project, "hr").fingerprint
+    assert plan_run(edit_config(project, learning_rate=0.01), "hr").fingerprint != before
+
+
+def test_changed_data_changes_the_fingerprint(project: Project) -> None:
+    before = plan_run(project, "hr").fingerprint
+    with (project.root / "departments" / "hr.jsonl").open("a") as stream:
+        stream.write('{"question": "A new one?", "answer": "Yes."}\n')
+    assert plan_run(project, "hr").fingerprint != before
+
+
+def test_damaged_weights_are_not_taken_for_trained(project: Project) -> None:
+    project = edit_config(project, epochs=1)
+    plan = plan_run(project, "hr")
+    expert = train(project, plan)
+    (expert.folder / "adapter_model.safetensors").write_bytes(b"cut short")
+    assert find_trained(project, plan) is None
+
+
+def test_a_broken_row_stops_before_anything_is_made(project: Project) -> None:
+    with (project.root / "departments" / "hr.jsonl").open("a") as stream:
+        stream.write('{"question": "No answer?"}\n')
+    with pytest.raises(DataError, match=r"hr.jsonl:13: found the fields 'question'"):
+        plan_run(project, "hr")
+    assert not project.runs.exists()
+
+
+def test_the_same_seed_trains_the_same_weights(project: Project) -> None:
+    project = edit_config(project, epochs=2)
+    plan = plan_run(project, "hr")
+    assert train(project, plan).digest == train(project, plan).digest
+    newest = newest_expert(project, "hr")
+    assert newest is not None
+    assert newest.version == 2
+
+
+def test_progress_is_reported_step_by_step(project: Project) -> None:
+    project = edit_config(project, epochs=3)
+    steps: list[tuple[int, int]] = []
+    train(project, plan_run(project, "hr"), lambda step, total, loss: steps.append((step, total)))
+    assert steps == [(1, 3), (2, 3), (3, 3)]

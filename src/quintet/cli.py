@@ -1,14 +1,18 @@
 """The `quintet` command: one subcommand a stage. Heavy libraries are imported only where they are used."""
 
 import asyncio
+import errno
 import json
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -19,6 +23,8 @@ from quintet.errors import ConfigError, QuintetError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from quintet.engine.base import Sampling
+    from quintet.engine.engine import TransformersEngine
     from quintet.evaluation.compare import Evaluation
     from quintet.registry.experts import Expert
     from quintet.training.run import Plan
@@ -101,7 +107,7 @@ def train(
     if as_json:
         _print_json([_describe(expert) for expert in experts])
         return
-    table = Table("department", "expert", "method", "rows", "seconds", "MB", title="Trained experts")
+    table = Table("department", "expert", "method", "rows", "seconds", "MB", box=SIMPLE_HEAD)
     for expert in experts:
         table.add_row(expert.department, expert.name, expert.method, str(expert.examples),
                       f"{expert.seconds:.0f}", f"{expert.megabytes:.1f}")  # fmt: skip
@@ -169,7 +175,8 @@ def serve(
         str | None, typer.Option(help="Address to listen on.", show_default="from quintet.yaml")
     ] = None,
     port: Annotated[
-        int | None, typer.Option(help="Port; 0 picks a free one.", show_default="from quintet.yaml")
+        int | None,
+        typer.Option(min=0, max=65535, help="Port; 0 picks a free one.", show_default="from quintet.yaml"),
     ] = None,
 ) -> None:
     """Serve every department over HTTP, from one copy of the base.
@@ -192,7 +199,105 @@ def ask(
 
     [bold]Example:[/] quintet ask "How many days of leave do I get?" -d hr
     """
-    raise NotImplementedError
+    from quintet.engine.base import Sampling
+
+    opened = Project.load(project)
+    sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
+    answer = asyncio.run(_answer(opened, department, question, sampling, streamed=not as_json))
+    if as_json:
+        _print_json(answer)
+
+
+async def _answer(
+    project: Project, name: str, question: str, sampling: "Sampling", *, streamed: bool
+) -> dict[str, Any]:
+    from quintet.data.loading import Message
+    from quintet.server.answering import prepare_answer
+    from quintet.server.catalog import Catalog
+
+    with err.status("Loading the model"):
+        engine = _load_engine(project)
+        model = await Catalog(project, engine).open(name)
+    try:
+        answer = await prepare_answer(engine, model, [Message("user", question)], sampling)
+        text = ""
+        async for delta in answer.deltas():
+            text += delta
+            if streamed:
+                print(delta, end="", flush=True)
+        if streamed:
+            print()
+    finally:
+        await engine.close()
+    return {
+        "model": name,
+        "expert": model.expert_name,
+        "query": question,
+        "response": text,
+        "tokens_generated": answer.completion_tokens,
+        "finish_reason": answer.finish_reason,
+    }
+
+
+def _load_engine(project: Project) -> "TransformersEngine":
+    from quintet.base_model import locate
+    from quintet.engine.engine import TransformersEngine
+
+    source = locate(project.config.base_model, project.root)
+    return TransformersEngine(source, max_queue=project.config.serving.max_queue)
+
+
+def _serve(project: Project, host: str | None, port: int | None) -> None:
+    import uvicorn
+
+    from quintet.server.app import create_app
+
+    settings = project.config.serving
+    address = (host or settings.host, settings.port if port is None else port)
+    listener = _listen(*address)
+    with err.status("Loading the model"):
+        application = create_app(project, _load_engine(project))
+    _greet(project, address[0], listener.getsockname()[1])
+    server = uvicorn.Server(uvicorn.Config(application, log_level="warning", access_log=False))
+    server.run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the port before the model is loaded, so that a taken one is known at once."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        option = f"--port {port + 1}" if error.errno == errno.EADDRINUSE else "--host 127.0.0.1"
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}; try {option}") from None
+    return listener
+
+
+def _greet(project: Project, host: str, port: int) -> None:
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
+    url = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+    first = next(iter(project.config.departments))
+    out.print(f"Serving {project.config.company} on {url} (interactive docs: {url}/docs). Ctrl+C stops.")
+    out.print(
+        f"""  curl {url}/api/{first} -H 'Content-Type: application/json' -d '{{"query": "Hello"}}'""",
+        style="dim", soft_wrap=True, markup=False,
+    )  # fmt: skip
+    if not _is_loopback(host):
+        err.print(
+            f"[yellow]warning:[/] {host} is reachable from other machines, and there are no keys: "
+            "anyone who reaches it may ask every department",
+            soft_wrap=True,
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _chosen(project: Project, names: list[str] | None, everything: bool) -> list[str]:
@@ -254,10 +359,10 @@ def _progress() -> Iterator["Progress"]:
 
 
 def _results_table(results: list[tuple["Expert", "Evaluation"]]) -> Table:
-    table = Table(title="Held-out questions, base against expert")
-    table.add_column("department")
+    table = Table(title="Held-out questions: base against expert", box=SIMPLE_HEAD, title_justify="left")
+    table.add_column("department", no_wrap=True)
     table.add_column("method")
-    for heading in ("questions", "F1 base", "F1 expert", "exact", "seconds", "MB"):
+    for heading in ("questions", "base F1", "expert F1", "exact", "seconds", "MB"):
         table.add_column(heading, justify="right")
     for expert, result in results:
         better = "green" if result.tuned.f1 > result.base.f1 else "red"

@@ -1,4 +1,4 @@
-"""A company with one trained expert, a real server over the real engine, and an engine that follows a script."""
+"""A company with one trained expert, a real server over the real engine, an engine that follows a script."""
 
 import asyncio
 import socket
@@ -83,7 +83,7 @@ def _make_expert(
     options = LoraConfig(r=4, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False)
     run = project.runs / department / str(version)
     staged = run / "staged"
-    get_peft_model(model, options).save_pretrained(staged)
+    get_peft_model(model, options).save_pretrained(str(staged))
     AutoTokenizer.from_pretrained(source).save_pretrained(staged)
     expert = Expert(
         department=department,

@@ -17,6 +17,7 @@ from tests.server.conftest import MakeExpert, ScriptedEngine, Serve
 
 QUERY = {"query": "a question that is nobody else's business"}
 CHAT = {"model": "base", "messages": [{"role": "user", "content": QUERY["query"]}], "stream": True}
+LONG = CHAT | {"max_tokens": 200, "temperature": 2, "seed": 3}
 ENDLESS: list[Token | Exception] = [Token(40)] * 10_000
 
 
@@ -75,7 +76,8 @@ def test_a_client_that_leaves_a_stream_frees_the_engine(project: Project, serve:
     engine = ScriptedEngine(ENDLESS, pause=0.005)
     with serve(create_app(project, engine)) as url:
         with httpx.stream("POST", f"{url}/v1/chat/completions", json=CHAT) as response:
-            next(response.iter_lines())
+            lines = response.iter_lines()
+            assert next(lines).startswith("data: ")
             assert engine.running == 1
         assert wait_for(lambda: engine.running == 0)
 
@@ -92,21 +94,25 @@ def test_a_client_that_leaves_before_the_answer_frees_the_engine(
         assert wait_for(lambda: engine.closed == 1)
 
 
-def test_the_real_engine_is_free_again_when_its_client_leaves(project: Project, serve: Serve) -> None:
-    engine = TransformersEngine(project.config.base_model, "cpu")
+def test_the_real_engine_is_busy_until_its_client_leaves(project: Project, serve: Serve) -> None:
+    engine = TransformersEngine(project.config.base_model, "cpu", max_queue=1)
     with serve(create_app(project, engine)) as url:
-        with httpx.stream("POST", f"{url}/v1/chat/completions", json=CHAT | {"max_tokens": 200}) as response:
-            next(response.iter_lines())
+        with httpx.stream("POST", f"{url}/v1/chat/completions", json=LONG) as response:
+            lines = response.iter_lines()
+            next(lines)
+            assert httpx.post(f"{url}/api/infer/base", json=QUERY).status_code == 429
         assert wait_for(lambda: engine.status.waiting == 0)
         assert httpx.post(f"{url}/api/infer/base", json=QUERY | {"max_tokens": 1}).status_code == 200
 
 
 def test_stopping_at_a_stop_string_frees_the_engine(project: Project, serve: Serve) -> None:
-    engine = ScriptedEngine(ENDLESS, pause=0.001)
+    engine = ScriptedEngine(ENDLESS)
     with serve(create_app(project, engine)) as url:
-        first = httpx.post(f"{url}/v1/chat/completions", json=CHAT | {"stream": False, "stop": "HH"})
-        assert engine.running == 0
-    assert first.json()["choices"][0]["finish_reason"] == "stop"
+        whole = httpx.post(f"{url}/api/infer/base", json=QUERY | {"max_tokens": 4}).json()["response"]
+        answer = httpx.post(f"{url}/v1/chat/completions", json=CHAT | {"stream": False, "stop": whole}).json()
+    assert answer["choices"][0]["message"]["content"] == ""
+    assert (answer["choices"][0]["finish_reason"], answer["usage"]["completion_tokens"]) == ("stop", 4)
+    assert engine.running == 0
 
 
 def test_the_default_model_is_loaded_at_the_start(
@@ -161,6 +167,14 @@ def test_an_end_of_turn_is_not_counted_as_text(project: Project, serve: Serve) -
     with serve(create_app(project, engine)) as url:
         body = httpx.post(f"{url}/api/infer/base", json=QUERY).json()
     assert (body["tokens_generated"], body["finish_reason"]) == (1, "stop")
+
+
+def test_an_answer_has_no_more_tokens_than_the_context_has_room_for(project: Project, serve: Serve) -> None:
+    engine = ScriptedEngine(ENDLESS)
+    with serve(create_app(project, engine)) as url:
+        body = httpx.post(f"{url}/api/infer/base", json=QUERY | {"max_tokens": 4096}).json()
+    assert body["finish_reason"] == "length"
+    assert body["tokens_generated"] == engine.context_length - len(engine.requests[0].prompt_ids)
 
 
 def test_the_engine_gets_the_settings_that_were_sent(project: Project, serve: Serve) -> None:

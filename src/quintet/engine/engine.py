@@ -6,11 +6,14 @@ One worker thread owns the model, so requests of many clients queue here and nev
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import torch
+from peft import PeftModel
+from peft.utils import load_peft_weights
+from safetensors import SafetensorError
 from transformers import PreTrainedModel, StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
 
@@ -28,6 +31,7 @@ class TransformersEngine:
         self._device = device
         self._max_queue = max_queue
         self._waiting = 0
+        self._lock = threading.Lock()
         self._loaded: set[str] = set()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="engine")
 
@@ -60,21 +64,21 @@ class TransformersEngine:
                 f"the prompt has {len(request.prompt_ids)} tokens, and prompt and answer may have "
                 f"{self.context_length} together; shorten it"
             )
-        if self._waiting >= self._max_queue:
-            raise BusyError(f"{self._waiting} requests wait already, the most allowed; try again in a moment")
         loop = asyncio.get_running_loop()
         tokens: asyncio.Queue[Token | BaseException] = asyncio.Queue()
         stopped = threading.Event()
 
-        def emit(token: Token) -> None:
-            loop.call_soon_threadsafe(tokens.put_nowait, token)
+        def put(token: Token | BaseException) -> None:
+            # The reader's loop may be gone; then nobody is left to tell.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(tokens.put_nowait, token)
 
-        def leave(job: "asyncio.Future[None]") -> None:
-            self._waiting -= 1
-            tokens.put_nowait(_why_it_ended(job))
+        def leave(job: "Future[None]") -> None:
+            self._count(-1)
+            put(_why_it_ended(job))
 
-        self._waiting += 1
-        loop.run_in_executor(self._worker, self._generate, request, room, emit, stopped).add_done_callback(leave)
+        self._count(+1)
+        self._worker.submit(self._generate, request, room, put, stopped).add_done_callback(leave)
         try:
             while True:
                 token = await tokens.get()
@@ -90,20 +94,27 @@ class TransformersEngine:
         """Finish what is running and free the model."""
         await asyncio.to_thread(self._worker.shutdown, cancel_futures=True)
 
-    def _load(self, adapter: Adapter) -> None:
-        from peft import PeftModel
+    def _count(self, change: int) -> None:
+        """Note that a request came or left; raise BusyError when it may not come."""
+        with self._lock:
+            if change > 0 and self._waiting >= self._max_queue:
+                raise BusyError(f"{self._waiting} requests wait, the most allowed; try again in a moment")
+            self._waiting += change
 
+    def _load(self, adapter: Adapter) -> None:
         if adapter.digest in self._loaded:
             return
         name = _adapter_name(adapter)
         try:
+            # Read once beforehand: PEFT changes the model before it reads, and would leave it changed.
+            load_peft_weights(str(adapter.folder), device="cpu")
             if isinstance(self._model, PeftModel):
                 self._model.load_adapter(str(adapter.folder), name, torch_device=self._device)
             else:
                 self._model = PeftModel.from_pretrained(
                     self._model, str(adapter.folder), name, torch_device=self._device
                 )
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             raise ModelError(f"the adapter in {adapter.folder} cannot be loaded: {error}") from error
         self._model.eval()
         self._loaded.add(adapter.digest)
@@ -185,7 +196,7 @@ def _sampling_options(sampling: Sampling) -> dict[str, Any]:
     return {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
 
 
-def _why_it_ended(job: "asyncio.Future[None]") -> BaseException:
+def _why_it_ended(job: "Future[None]") -> BaseException:
     """Return what to raise for a job that ended, in case its last token never came."""
     if job.cancelled():
         return ModelError("the engine was closed before it could answer; ask again when it is back")

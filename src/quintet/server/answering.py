@@ -53,19 +53,28 @@ class Answer:
 
 
 async def prepare_answer(
-    engine: Engine, model: Model, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
+    engine: Engine,
+    model: Model,
+    messages: Sequence[Message],
+    sampling: Sampling,
+    stop: Sequence[str] = (),
+    *,
+    field: str = "messages",
 ) -> Answer:
     """Tokenise the messages and fit the answer into the room that is left; nothing is generated yet.
 
-    Raises RequestError when the prompt leaves no room, or the base's template refuses the turns.
+    Raises RequestError, naming `field`, when the prompt leaves no room or the template refuses the turns.
     """
-    ids = await _encode(model, messages)
+    try:
+        ids = await _encode(model, messages)
+    except ModelError as error:
+        raise RequestError(str(error), param=field) from error
     room = engine.context_length - len(ids)
     if room < 1:
         raise RequestError(
             f"the prompt has {len(ids)} tokens, and prompt and answer together may have "
             f"{engine.context_length}; shorten the prompt",
-            param="messages",
+            param=field,
             code="context_length_exceeded",
         )
     sampling = replace(sampling, max_tokens=min(sampling.max_tokens, room))
@@ -75,7 +84,4 @@ async def prepare_answer(
 
 async def _encode(model: Model, messages: Sequence[Message]) -> list[int]:
     loop = asyncio.get_running_loop()
-    try:
-        return await loop.run_in_executor(_tokenising, model.translator.encode_prompt, messages)
-    except ModelError as error:
-        raise RequestError(str(error), param="messages") from error
+    return await loop.run_in_executor(_tokenising, model.translator.encode_prompt, messages)

@@ -105,6 +105,7 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     path = _printable(request.url.path)
     messages = {
+        400: "the body cannot be read: it must be JSON, in UTF-8 and not nested too deeply",
         404: f"there is no {path}; GET / lists what there is",
         405: f"{path} does not answer {request.method}; GET / lists what there is",
     }
@@ -134,7 +135,7 @@ def _explain(problem: Mapping[str, Any]) -> str:
         case "model_attributes_type" if field is None:
             return "the body must be a JSON object, sent with Content-Type: application/json"
     message = str(problem["msg"]).removeprefix("Value error, ")
-    return f"{field}: {message[:1].lower()}{message[1:]}, found {_show(problem['input'])}"
+    return f"{field or 'the body'}: {message[:1].lower()}{message[1:]}, found {_show(problem['input'])}"
 
 
 def _field(location: Sequence[str | int]) -> str | None:

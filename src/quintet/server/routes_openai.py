@@ -140,7 +140,8 @@ def _head(chat: _Chat) -> dict[str, Any]:
 
 
 def _event(value: dict[str, Any]) -> str:
-    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
+    # Escaped, because some clients take every line separator that Unicode has for the end of an event's line.
+    return f"data: {json.dumps(value)}\n\n"
 
 
 def _listed(name: str, expert: Expert | None, served: Services) -> OpenAIModel:

@@ -24,10 +24,20 @@ def _not_blank(text: str) -> str:
     return text
 
 
+def _unicode(text: str) -> str:
+    # JSON can spell half of a surrogate pair, which is no character.
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("expected valid Unicode")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_unicode)]
+
+
 class Query(_Body):
     """One question to one model."""
 
-    query: Annotated[str, AfterValidator(_not_blank)] = Field(
+    query: Annotated[Text, AfterValidator(_not_blank)] = Field(
         min_length=1, examples=["How many days of leave do I get?"]
     )
     max_tokens: int = Field(default=256, ge=1, le=4096)
@@ -141,7 +151,7 @@ class ChatMessage(_Body):
     """One turn; an assistant's turn may come back as the client received it, empty fields and all."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, BeforeValidator(_join_parts)]
+    content: Annotated[Text, BeforeValidator(_join_parts)]
     name: str | None = None
     refusal: Nothing = None
     audio: Nothing = None

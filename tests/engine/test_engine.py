@@ -1,0 +1,162 @@
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from quintet.base_model import load_model
+from quintet.engine.base import Adapter, Request, Sampling
+from quintet.engine.engine import TransformersEngine
+from quintet.errors import BusyError, ModelError, RequestError
+
+PROMPT = (5, 60, 70, 80, 90)
+NO_END = (-1,)
+GREEDY = Sampling(max_tokens=12, temperature=0)
+
+
+@pytest.fixture(scope="module")
+def adapters(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Adapter]:
+    """Two adapters with random weights, large enough to change every answer."""
+    made = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        config = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="all-linear", init_lora_weights=False)
+        folder = tmp_path_factory.mktemp(f"adapter{seed}")
+        get_peft_model(load_model(str(tiny_base), "cpu"), config).save_pretrained(folder)
+        made.append(Adapter(str(seed) * 64, folder))
+    return made
+
+
+@pytest.fixture
+def engine(tiny_base: Path) -> Iterator[TransformersEngine]:
+    engine = TransformersEngine(str(tiny_base), "cpu", max_queue=3)
+    yield engine
+    asyncio.run(engine.close())
+
+
+async def answer(engine: TransformersEngine, request: Request) -> list[int | None]:
+    return [token.id async for token in engine.generate(request)]
+
+
+def request(adapter: Adapter | None = None, sampling: Sampling = GREEDY, prompt: tuple[int, ...] = PROMPT) -> Request:
+    return Request(prompt, NO_END, sampling, adapter)
+
+
+def reference(base: Path, adapter: Adapter | None) -> list[int]:
+    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    if adapter is not None:
+        model = PeftModel.from_pretrained(model, adapter.folder)
+    ids = torch.tensor([PROMPT])
+    made = model.generate(
+        input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12,
+        eos_token_id=None, pad_token_id=0,
+    )  # fmt: skip
+    return list(made[0, len(PROMPT) :].tolist())
+
+
+def test_answers_are_pefts_own_for_each_expert_and_the_base_in_any_order(
+    engine: TransformersEngine, adapters: list[Adapter], tiny_base: Path
+) -> None:
+    one, two = adapters
+    for adapter in (None, one, two, None, two, one):
+        assert asyncio.run(answer(engine, request(adapter))) == reference(tiny_base, adapter)
+
+
+def test_clients_at_once_get_the_answers_they_would_get_alone(
+    engine: TransformersEngine, adapters: list[Adapter], tiny_base: Path
+) -> None:
+    async def ask_all() -> list[list[int | None]]:
+        return await asyncio.gather(*(answer(engine, request(a)) for a in (*adapters, None)))
+
+    assert asyncio.run(ask_all()) == [reference(tiny_base, a) for a in (*adapters, None)]
+
+
+def test_an_end_id_stops_the_answer_and_is_not_part_of_it(engine: TransformersEngine, tiny_base: Path) -> None:
+    ids = reference(tiny_base, None)
+    ending = next(i for i, id_ in enumerate(ids) if i and id_ not in ids[:i])
+
+    async def ask() -> list[tuple[int | None, str | None]]:
+        stopping = Request(PROMPT, (ids[ending],), GREEDY)
+        return [(token.id, token.finish_reason) async for token in engine.generate(stopping)]
+
+    assert asyncio.run(ask()) == [(id_, None) for id_ in ids[:ending]] + [(None, "stop")]
+
+
+def test_the_last_token_within_the_limit_says_length(engine: TransformersEngine) -> None:
+    async def reasons() -> list[str | None]:
+        return [token.finish_reason async for token in engine.generate(request())]
+
+    assert asyncio.run(reasons()) == [None] * 11 + ["length"]
+
+
+def test_an_answer_never_passes_the_context(engine: TransformersEngine) -> None:
+    long = request(sampling=Sampling(max_tokens=1000, temperature=0), prompt=(5,) * 250)
+    assert len(asyncio.run(answer(engine, long))) == 6
+
+
+def test_a_prompt_that_fills_the_context_is_refused_with_both_numbers(engine: TransformersEngine) -> None:
+    with pytest.raises(RequestError, match=r"the prompt has 256 tokens.* 256 together"):
+        asyncio.run(answer(engine, request(prompt=(5,) * 256)))
+
+
+def test_a_seed_repeats_a_sampled_answer(engine: TransformersEngine) -> None:
+    def sampled(seed: int) -> list[int | None]:
+        return asyncio.run(answer(engine, request(sampling=Sampling(12, 1.5, 0.9, seed))))
+
+    assert sampled(1) == sampled(1)
+    assert sampled(1) != sampled(2)
+
+
+def test_a_full_queue_is_said_to_be_full(engine: TransformersEngine) -> None:
+    async def flood() -> list[object]:
+        return await asyncio.gather(*(answer(engine, request()) for _ in range(5)), return_exceptions=True)
+
+    results = asyncio.run(flood())
+    assert [isinstance(result, BusyError) for result in results] == [False] * 3 + [True] * 2
+
+
+def test_a_reader_who_leaves_frees_the_place(engine: TransformersEngine) -> None:
+    async def leave() -> int:
+        stream = engine.generate(request(sampling=Sampling(200, 0)))
+        await anext(stream)
+        await stream.aclose()
+        while engine.status.waiting:
+            await asyncio.sleep(0.01)
+        return len(await answer(engine, request()))
+
+    assert asyncio.run(leave()) == 12
+
+
+def test_adapters_load_once_and_stay(engine: TransformersEngine, adapters: list[Adapter]) -> None:
+    async def load_twice() -> set[str]:
+        await engine.load(adapters[0])
+        await engine.load(adapters[0])
+        return engine.status.loaded
+
+    assert asyncio.run(load_twice()) == {adapters[0].digest}
+
+
+def test_a_broken_adapter_fails_its_request_and_no_other(
+    engine: TransformersEngine, adapters: list[Adapter], tmp_path: Path, tiny_base: Path
+) -> None:
+    (tmp_path / "adapter_config.json").write_text((adapters[0].folder / "adapter_config.json").read_text())
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"not safetensors")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        asyncio.run(answer(engine, request(Adapter("9" * 64, tmp_path))))
+    assert asyncio.run(answer(engine, request(adapters[1]))) == reference(tiny_base, adapters[1])
+
+
+def test_a_closed_engine_fails_what_waits(tiny_base: Path) -> None:
+    async def close_early() -> list[object]:
+        engine = TransformersEngine(str(tiny_base), "cpu")
+        asked = [asyncio.ensure_future(answer(engine, request())) for _ in range(4)]
+        await asyncio.sleep(0)
+        await engine.close()
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    for result in asyncio.run(close_early()):
+        assert isinstance(result, ModelError) or len(result) == 12  # type: ignore[arg-type]

@@ -1,0 +1,203 @@
+"""The command as a user types it: its output, its files, its exit codes."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from quintet import __version__, cli
+from quintet.config import Project
+from tests.conftest import FACTS, write_project
+
+
+class Shell:
+    """Runs `quintet` in this process, as `main` would be run."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str | Path) -> tuple[int, str, str]:
+        self._monkeypatch.setattr(sys, "argv", ["quintet", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+            sys.exit(0)
+        captured = self._capsys.readouterr()
+        return int(exit_.value.code or 0), captured.out, captured.err
+
+    def json(self, *arguments: str | Path) -> Any:
+        code, out, err = self(*arguments, "--json")
+        assert code == 0, err
+        return json.loads(out)
+
+
+@pytest.fixture
+def quintet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Project:
+    """A project whose two departments are trained and evaluated by one quickstart."""
+    project = write_project(tmp_path_factory.mktemp("cli") / "company", tiny_base)
+    command = [sys.executable, "-m", "quintet.cli", "quickstart", str(project.root), "--no-serve"]
+    subprocess.run(command, check=True, capture_output=True)
+    return project
+
+
+def test_help_and_version_need_no_project(quintet: Shell) -> None:
+    assert quintet("--version")[1] == f"quintet {__version__}\n"
+    code, out, _ = quintet("--help")
+    assert code == 0
+    for command in ("init", "train", "evaluate", "quickstart", "serve", "ask"):
+        assert command in out
+
+
+@pytest.mark.parametrize("command", ["init", "train", "evaluate", "quickstart", "serve", "ask"])
+def test_every_command_shows_an_example(quintet: Shell, command: str) -> None:
+    assert re.search(rf"Examples?: quintet {command}", quintet(command, "--help")[1])
+
+
+def test_init_makes_a_project_that_loads(quintet: Shell, tmp_path: Path) -> None:
+    code, out, _ = quintet("init", tmp_path / "wrenfield")
+    assert code == 0
+    assert "Next: cd" in out
+    project = Project.load(tmp_path / "wrenfield")
+    assert list(project.config.departments) == ["hr", "finance", "sales", "healthcare", "marketing"]
+
+
+def test_init_never_overwrites(quintet: Shell, project: Project) -> None:
+    before = (project.root / "quintet.yaml").read_text()
+    code, _, err = quintet("init", project.root)
+    assert code == 2
+    assert "exists already" in err
+    assert (project.root / "quintet.yaml").read_text() == before
+
+
+def test_quickstart_again_trains_nothing_and_shows_the_table(quintet: Shell, trained: Project) -> None:
+    code, out, err = quintet("quickstart", trained.root, "--no-serve")
+    assert code == 0
+    assert err.count("is trained and unchanged") == 2
+    row = re.search(r"hr +lora +4 +([\d.]+) +([\d.]+)", out)
+    assert row is not None, out
+    assert float(row[2]) > float(row[1])
+    assert [run.name for run in (trained.runs / "hr").iterdir()] == ["1"]
+
+
+def test_train_keeps_what_is_trained_and_force_makes_a_new_version(quintet: Shell, project: Project) -> None:
+    assert quintet.json("train", "hr", "-p", project.root)[0]["expert"] == "hr@1"
+    assert quintet.json("train", "hr", "-p", project.root)[0]["expert"] == "hr@1"
+    assert quintet.json("train", "hr", "-p", project.root, "--force")[0]["expert"] == "hr@2"
+
+
+def test_evaluate_compares_base_and_expert(quintet: Shell, trained: Project) -> None:
+    (result,) = quintet.json("evaluate", "hr", "-p", trained.root)
+    assert result["tuned"]["f1"] > result["base"]["f1"] + 0.5
+
+
+def test_a_trained_expert_answers_the_same_in_a_new_process(trained: Project) -> None:
+    stored = json.loads((trained.runs / "hr" / "1" / "evaluation.json").read_text())
+    for item in stored["items"][:2]:
+        command = [sys.executable, "-m", "quintet.cli", "ask", item["question"], "-d", "hr", "-p", str(trained.root)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        assert done.stdout == item["expert"] + "\n"
+
+
+def test_the_base_can_be_asked_too(quintet: Shell, trained: Project) -> None:
+    answer = quintet.json("ask", "When is pay day?", "-d", "base", "-p", trained.root, "--max-tokens", "5")
+    assert answer["expert"] is None
+    assert answer["tokens_generated"] <= 5
+
+
+def test_a_broken_row_stops_training_of_every_department_before_it_starts(quintet: Shell, project: Project) -> None:
+    with (project.root / "departments" / "finance.jsonl").open("a") as stream:
+        stream.write('{"question": "Broken?"\n')
+    code, _, err = quintet("train", "--all", "-p", project.root)
+    assert code == 3
+    assert "finance.jsonl:13: not valid JSON" in err
+    assert not project.runs.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("train",), 2, "name departments, or pass --all"),
+        (("train", "hr", "--all"), 2, "name departments, or pass --all"),
+        (("train", "legal"), 2, "no department 'legal'; it has: hr, finance"),
+        (("evaluate", "hr"), 2, "hr has no expert yet; train one with: quintet train hr"),
+        (("ask", "Hi", "-d", "hr"), 4, "quintet train hr"),
+        (("ask", "Hi", "-d", "legal"), 4, "there is no model named 'legal'"),
+    ],
+)
+def test_a_mistake_is_explained_without_a_traceback(
+    quintet: Shell, project: Project, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    found, _, err = quintet(*arguments, "-p", project.root)
+    assert found == code
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_a_base_that_is_nowhere_is_explained(quintet: Shell, project: Project, tmp_path: Path) -> None:
+    path = project.root / "quintet.yaml"
+    path.write_text(re.sub(r"base_model: .*", f"base_model: {tmp_path}/none", path.read_text()))
+    code, _, err = quintet("train", "hr", "-p", project.root)
+    assert code == 4
+    assert "cannot be loaded" in err
+
+
+def test_a_taken_port_is_explained(quintet: Shell, trained: Project) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code, _, err = quintet("serve", trained.root, "--port", str(port))
+    assert code == 2
+    assert f"cannot listen on 127.0.0.1:{port}" in err
+
+
+def test_serve_answers_and_stops_when_asked(trained: Project) -> None:
+    command = [sys.executable, "-u", "-m", "quintet.cli", "serve", str(trained.root), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        greeting = server.stdout.readline()
+        url = re.search(r"http://[\d.:]+", greeting)
+        assert url is not None, greeting
+        _wait_until_up(url[0])
+        question, answer = next(iter(FACTS.items()))
+        reply = httpx.post(f"{url[0]}/api/hr", json={"query": question, "temperature": 0}, timeout=30)
+        server.send_signal(signal.SIGINT)
+        _, errors = server.communicate(timeout=30)
+    assert reply.json()["response"] == answer
+    assert reply.json()["expert"] == "hr@1"
+    assert "Traceback" not in errors
+
+
+def _wait_until_up(url: str) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            httpx.get(f"{url}/health", timeout=5).raise_for_status()
+            return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise TimeoutError(url)
+
+
+def test_neither_help_nor_the_server_module_loads_torch() -> None:
+    code = (
+        "import sys, runpy\nsys.argv = ['quintet', '--help']\n"
+        "try:\n    runpy.run_module('quintet.cli', run_name='__main__')\nexcept SystemExit: pass\n"
+        "import quintet.server.app\n"
+        "assert not {'torch', 'transformers'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env=dict(os.environ))

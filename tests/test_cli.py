@@ -28,11 +28,13 @@ class Shell:
 
     def __call__(self, *arguments: str | Path) -> tuple[int, str, str]:
         self._monkeypatch.setattr(sys, "argv", ["quintet", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
+        code = 0
+        try:
             cli.main()
-            sys.exit(0)
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
         captured = self._capsys.readouterr()
-        return int(exit_.value.code or 0), captured.out, captured.err
+        return code, captured.out, captured.err
 
     def json(self, *arguments: str | Path) -> Any:
         code, out, err = self(*arguments, "--json")
@@ -107,7 +109,17 @@ def test_evaluate_compares_base_and_expert(quintet: Shell, trained: Project) -> 
 def test_a_trained_expert_answers_the_same_in_a_new_process(trained: Project) -> None:
     stored = json.loads((trained.runs / "hr" / "1" / "evaluation.json").read_text())
     for item in stored["items"][:2]:
-        command = [sys.executable, "-m", "quintet.cli", "ask", item["question"], "-d", "hr", "-p", str(trained.root)]
+        command = [
+            sys.executable,
+            "-m",
+            "quintet.cli",
+            "ask",
+            item["question"],
+            "-d",
+            "hr",
+            "-p",
+            str(trained.root),
+        ]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         assert done.stdout == item["expert"] + "\n"
 

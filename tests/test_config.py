@@ -2,7 +2,16 @@ from pathlib import Path
 
 import pytest
 
-from quintet.config import Project, parse_config
+from quintet.config import (
+    Config,
+    DepartmentConfig,
+    EvaluationConfig,
+    LoraConfig,
+    Project,
+    ServingConfig,
+    TrainingConfig,
+    parse_config,
+)
 from quintet.errors import ConfigError
 
 GOOD = """\
@@ -96,3 +105,17 @@ def test_an_unknown_department_names_those_there_are() -> None:
     project = Project(Path("."), parse_config(GOOD, Path("quintet.yaml")))
     with pytest.raises(ConfigError, match="no department 'legal'; it has: hr"):
         project.department("legal")
+
+
+def test_every_key_is_explained_in_the_documentation() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "config.md").read_text("utf-8")
+    for section in (Config, DepartmentConfig, TrainingConfig, EvaluationConfig, ServingConfig):
+        for key in section.model_fields.keys() - {"evaluation", "serving", "lora"}:
+            assert f"`{key}`" in text or f"## {key}" in text, key
+    for key in LoraConfig.model_fields:
+        assert f"`lora.{key}`" in text, key
+
+
+def test_the_example_of_the_documentation_is_valid() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "config.md").read_text("utf-8")
+    parse_config(text.split("```yaml\n")[1].split("```")[0], Path("quintet.yaml"))

@@ -3,6 +3,7 @@
 Knows nothing of files, departments or models; a tokenizer is all it holds.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -52,6 +53,8 @@ class ChatTranslator:
         if tokenizer.chat_template is None:
             tokenizer.chat_template = DEFAULT_TEMPLATE
         self.tokenizer = tokenizer
+        # A fast tokenizer switches modes while it works (`split_special_tokens`): threads must take turns.
+        self._turn = threading.Lock()
         self._specials = sorted(tokenizer.all_special_tokens, key=len, reverse=True)
 
     def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
@@ -104,12 +107,10 @@ class ChatTranslator:
 
     def _joined(self, prompt: list[int], answer: str) -> Encoded:
         """Join the served prompt and the answer when their text would merge into one token at the seam."""
-        rest = self._plain(answer) + [int(self.tokenizer.eos_token_id)]
+        rest = [*self._code(answer, is_plain=True)[0], int(self.tokenizer.eos_token_id)]
         return Encoded(prompt + rest, [IGNORED] * len(prompt) + rest)
 
-    def _render(
-        self, messages: Sequence[Message], add_generation_prompt: bool
-    ) -> tuple[str, list[_Span]]:
+    def _render(self, messages: Sequence[Message], add_generation_prompt: bool) -> tuple[str, list[_Span]]:
         """Render the template, and say where in the text each message's content lies.
 
         The contents are found by rendering once with marks in their place: what stands between the marks is the
@@ -124,7 +125,7 @@ class ChatTranslator:
             for message, mark, content in zip(messages, marks, contents, strict=True):
                 before, found, rest = rest.partition(mark)
                 if not found:
-                    break
+                    break  # the template left this turn out
                 built += before + content
                 spans.append(_Span(len(built) - len(content), len(built), message.role))
             if built + rest == text and len(spans) == len(messages):
@@ -149,46 +150,51 @@ class ChatTranslator:
         """Tokenise; a special token that stands inside somebody's content becomes the plain text it looks like."""
         contents = [text[s.start : s.end] for s in spans]
         if not any(special in content for special in self._specials for content in contents):
-            coded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-            return list(coded["input_ids"]), list(coded["offset_mapping"])
+            return self._code(text, is_plain=False)
         ids: list[int] = []
         offsets: list[tuple[int, int]] = []
         for start, end, is_content in _pieces(spans, len(text)):
-            coded = self.tokenizer(
-                text[start:end],
-                add_special_tokens=False,
-                return_offsets_mapping=True,
-                split_special_tokens=is_content,
-            )
-            ids += coded["input_ids"]
-            offsets += [(start + a, start + b) for a, b in coded["offset_mapping"]]
+            new, places = self._code(text[start:end], is_plain=is_content)
+            ids += new
+            offsets += [(start + a, start + b) for a, b in places]
         return ids, offsets
 
-    def _plain(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+    def _code(self, text: str, *, is_plain: bool) -> tuple[list[int], list[tuple[int, int]]]:
+        with self._turn:
+            coded = self.tokenizer(
+                text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=is_plain
+            )
+        return list(coded["input_ids"]), list(coded["offset_mapping"])
 
 
 class TextStream:
-    """Turns ids into text piece by piece, holding back characters that are not complete yet."""
+    """Turns ids into text piece by piece, holding back characters that are not complete yet.
+
+    Each piece is decoded together with the one before it, since some tokenizers write a word's leading space only
+    when something stands in front; the whole answer need not be decoded again for every token.
+    """
 
     def __init__(self, translator: ChatTranslator) -> None:
         self._translator = translator
+        self._before: list[int] = []
         self._ids: list[int] = []
-        self._sent = 0
 
     def push(self, id_: int) -> str:
         """Add one id and return the text that is certain now."""
         self._ids.append(id_)
-        text = self._translator.decode(self._ids)
-        return "" if text.endswith("\ufffd") else self._advance(text)
+        text = self._new_text()
+        if not text or text.endswith("\ufffd"):
+            return ""
+        self._before, self._ids = self._ids, []
+        return text
 
     def finish(self) -> str:
         """Return what is left."""
-        return self._advance(self._translator.decode(self._ids))
+        return self._new_text()
 
-    def _advance(self, text: str) -> str:
-        new, self._sent = text[self._sent :], len(text)
-        return new
+    def _new_text(self) -> str:
+        known = self._translator.decode(self._before)
+        return self._translator.decode(self._before + self._ids)[len(known) :]
 
 
 def _turn_end(text: str, at: int, eos: str) -> int:

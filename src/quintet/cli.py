@@ -142,9 +142,7 @@ def evaluate(
 
 @app.command()
 def quickstart(
-    folder: Annotated[Path, typer.Argument(help="The project folder; made when it is not there.")] = Path(
-        "wrenfield"
-    ),
+    folder: Annotated[Path, typer.Argument(help="The project folder; made when it is not there.")] = Path("wrenfield"),
     serve_: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve when all is done.")] = True,
 ) -> None:
     """Do it all on the sample company: make the project, train, evaluate, serve.
@@ -171,9 +169,7 @@ def quickstart(
 @app.command()
 def serve(
     folder: Annotated[Path, typer.Argument(help="The project folder.", show_default="here")] = HERE,
-    host: Annotated[
-        str | None, typer.Option(help="Address to listen on.", show_default="from quintet.yaml")
-    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="from quintet.yaml")] = None,
     port: Annotated[
         int | None,
         typer.Option(min=0, max=65535, help="Port; 0 picks a free one.", show_default="from quintet.yaml"),
@@ -343,9 +339,7 @@ def _evaluate_one(project: Project, expert: "Expert", *, again: bool) -> "Evalua
         return stored
     with _progress() as progress:
         task = progress.add_task(f"{expert.department:<12} evaluating", total=None, note="")
-        return evaluate(
-            project, expert, lambda done, total: progress.update(task, completed=done, total=total)
-        )
+        return evaluate(project, expert, lambda done, total: progress.update(task, completed=done, total=total))
 
 
 @contextmanager

@@ -165,17 +165,13 @@ def _check_department(name: str, config: Config, tree: yaml.Node | None, path: P
     if name in RESERVED_NAMES:
         return [f"{path}:{line}: departments.{name}: this name is taken by the API; choose another"]
     try:
-        TrainingConfig.model_validate(
-            _overlay(config.training.model_dump(), config.departments[name].training)
-        )
+        TrainingConfig.model_validate(_overlay(config.training.model_dump(), config.departments[name].training))
     except ValidationError as error:
         return _explain(error, tree, path, (*where, "training"))
     return []
 
 
-def _explain(
-    error: ValidationError, tree: yaml.Node | None, path: Path, prefix: tuple[str | int, ...]
-) -> list[str]:
+def _explain(error: ValidationError, tree: yaml.Node | None, path: Path, prefix: tuple[str | int, ...]) -> list[str]:
     """Return one line for each problem: file, line, key, what was expected and found, the nearest key."""
     lines = []
     for problem in error.errors():

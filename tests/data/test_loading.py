@@ -57,13 +57,19 @@ def test_blank_lines_are_no_rows_but_are_counted_as_lines(tmp_path: Path) -> Non
     [
         ('{"question": "Why?",', "hr.jsonl:1: not valid JSON at column 21"),
         ("[1]", "hr.jsonl:1: expected a JSON object, found [1]"),
-        ({"question": "Why?"}, "hr.jsonl:1: found the fields 'question'; expected messages; or question/answer"),
+        (
+            {"question": "Why?"},
+            "hr.jsonl:1: found the fields 'question'; expected messages; or question/answer",
+        ),
         ({"question": " ", "answer": "So."}, "hr.jsonl:1: field 'question' is empty; fill it in"),
         ({"question": 7, "answer": "So."}, "hr.jsonl:1: field 'question': expected text, found 7"),
         ({"question": "Why?", "answer": "So.", "tag": 1}, "hr.jsonl:1: unknown field 'tag'"),
         ({"messages": "hello"}, "hr.jsonl:1: field 'messages': expected a list of turns"),
         ({"messages": []}, "hr.jsonl:1: field 'messages': expected an optional system turn"),
-        ({"messages": [{"role": "bot", "content": "x"}]}, "hr.jsonl:1: field 'messages[0].role': expected one of"),
+        (
+            {"messages": [{"role": "bot", "content": "x"}]},
+            "hr.jsonl:1: field 'messages[0].role': expected one of",
+        ),
         ({"messages": [{"role": "user", "content": "x"}]}, "ending with assistant; found user"),
         ({"messages": [{"content": "x"}]}, "hr.jsonl:1: field 'messages[0]': expected an object"),
     ],

@@ -26,7 +26,7 @@ def adapters(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> list[
         torch.manual_seed(seed)
         config = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="all-linear", init_lora_weights=False)
         folder = tmp_path_factory.mktemp(f"adapter{seed}")
-        get_peft_model(load_model(str(tiny_base), "cpu"), config).save_pretrained(folder)
+        get_peft_model(load_model(str(tiny_base), "cpu"), config).save_pretrained(str(folder))
         made.append(Adapter(str(seed) * 64, folder))
     return made
 

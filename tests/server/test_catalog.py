@@ -65,9 +65,7 @@ def test_an_expert_of_another_base_is_refused(
         asyncio.run(Catalog(project, engine).open("hr"))
 
 
-def test_the_path_of_a_missing_file_is_named(
-    project: Project, make_expert: MakeExpert, engine: ScriptedEngine
-) -> None:
+def test_the_path_of_a_missing_file_is_named(project: Project, make_expert: MakeExpert, engine: ScriptedEngine) -> None:
     gone = make_expert(project).folder / WEIGHTS
     gone.unlink()
     with pytest.raises(MissingFilesError, match=str(gone)):

@@ -42,9 +42,7 @@ def test_a_stream_brings_the_same_text_in_pieces(openai: OpenAI) -> None:
     choices = [chunk.choices[0] for chunk in chunks]
     assert choices[0].delta.role == "assistant"
     assert "".join(choice.delta.content or "" for choice in choices) == text_of(whole)
-    assert [choice.finish_reason for choice in choices if choice.finish_reason] == [
-        whole.choices[0].finish_reason
-    ]
+    assert [choice.finish_reason for choice in choices if choice.finish_reason] == [whole.choices[0].finish_reason]
     assert len({chunk.id for chunk in chunks}) == 1
     assert all(chunk.usage is None for chunk in chunks)
 

@@ -64,9 +64,7 @@ def test_health_names_the_device_and_the_loaded_experts(api: httpx.Client) -> No
     }
 
 
-def test_an_expert_that_nobody_asked_yet_is_not_loaded(
-    project: Project, make_expert: MakeExpert, serve: Serve
-) -> None:
+def test_an_expert_that_nobody_asked_yet_is_not_loaded(project: Project, make_expert: MakeExpert, serve: Serve) -> None:
     make_expert(project)
     with serve(create_app(project, ScriptedEngine([]))) as url:
         assert httpx.get(f"{url}/api/models").json()["models"][0]["status"] == "not loaded"
@@ -86,9 +84,7 @@ def test_one_broken_expert_is_told_of_and_hides_no_other(
         assert httpx.get(f"{url}/health").status_code == 200
 
 
-def test_missing_files_are_told_of_before_anyone_asks(
-    project: Project, make_expert: MakeExpert, serve: Serve
-) -> None:
+def test_missing_files_are_told_of_before_anyone_asks(project: Project, make_expert: MakeExpert, serve: Serve) -> None:
     gone: Path = make_expert(project).folder / "adapter_model.safetensors"
     gone.unlink()
     with serve(create_app(project, ScriptedEngine([]))) as url:

@@ -1,5 +1,4 @@
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,9 @@ from tests.conftest import write_project
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Iterator[tuple[Project, Expert]]:
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> tuple[Project, Expert]:
     project = write_project(tmp_path_factory.mktemp("trained") / "company", tiny_base)
-    yield project, train(project, plan_run(project, "hr"))
+    return project, train(project, plan_run(project, "hr"))
 
 
 def edit_config(project: Project, **training: object) -> Project:

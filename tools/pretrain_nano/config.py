@@ -29,14 +29,18 @@ class NanoConfig:
     gutenberg_share: float = 0.25
     holdout_every: int = 200
     handbook_repeats: int = 4
-    chat_examples: int = 60_000
 
-    # Training. The last `instruct_share` of the tokens mixes chat and text half and half.
-    tokens: int = 16_000_000
-    instruct_share: float = 0.25
+    # The instruction phase: how many chats there are, and how often each of the small texts is read.
+    chat_examples: int = 16_000
+    closed_book_repeats: int = 5
+    handbook_instruct_repeats: int = 20
+
+    # Training: one schedule over both phases; the instruction phase reads full-length rows, half of them more text.
+    steps: int = 1953
+    instruct_from: int = 1500
+    batch_tokens: int = 8192
     sequence: int = 256
     instruct_sequence: int = 1024
-    batch_tokens: int = 8192
     muon_lr: float = 0.02
     adam_lr: float = 3e-3
     weight_decay: float = 0.05

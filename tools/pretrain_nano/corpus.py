@@ -81,5 +81,5 @@ def _kind(document: str, is_novel: NovelDetector) -> str:
 
 def load_handbooks(config: NanoConfig) -> list[str]:
     """Return the sections of the sample company's handbooks: prose only, none of its questions."""
-    pages = sorted(config.sample.glob("handbooks/*.md")) + [config.sample / "company.md"]
+    pages = [*sorted(config.sample.glob("handbooks/*.md")), config.sample / "company.md"]
     return [part.strip() for page in pages for part in re.split(r"\n(?=## )", page.read_text("utf-8"))]

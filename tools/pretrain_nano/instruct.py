@@ -32,35 +32,105 @@ TASKS = (
 ).split("|")
 UNITS = ("minutes", "hours", "days", "working days", "weeks", "months")
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-PLACES = ("the north gate", "room 12", "the second floor", "the blue cabinet", "the courtyard", "desk 4", "the annex")
+NUMBERS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 15, 18, 20, 21, 24, 25, 28, 30, 35, 40, 45, 60, 75, 90, 120, 250)
+PLACES = (
+    "the north gate",
+    "room 12",
+    "the second floor",
+    "the blue cabinet",
+    "the courtyard",
+    "desk 4",
+    "the annex",
+)
 
 # statement, then questions; every question can be answered by the statement as it stands.
 SCHEMAS: tuple[tuple[str, ...], ...] = (
-    ("A {item} from {org} costs ${n}.", "How much is a {item}?", "What does {org} charge for a {item}?",
-     "price of a {item} please", "I need a {item}, what will I pay?", "Is a {item} expensive?"),
-    ("To {task}, ask {person} at least {n} {unit} before.", "How early must I ask to {task}?",
-     "Who do I ask if I want to {task}?", "I would like to {task}. What must I do?", "notice needed to {task}?"),
-    ("You may keep a {item} for {n} {unit}.", "How long can I keep a {item}?", "When must the {item} be back?",
-     "{item} loan time?", "Could I have the {item} for a while?"),
-    ("To {task}, fill in form {code} and give it to {person}.", "Which form do I need to {task}?",
-     "Where does form {code} go?", "How do I {task}?", "Can you tell me the form to {task}?"),
-    ("{Person} is on duty every {day} from {h} to {h2}.", "When is {person} on duty?",
-     "What day can I meet {person}?", "I am looking for {person}, when should I come?", "{person} hours?"),
-    ("The {item} is kept in {place}; {person} has the key.", "Where is the {item}?",
-     "Who has the key for the {item}?", "I cannot find the {item}.", "Where do you keep the {item}?"),
-    ("{Org} allows at most {n} people for each {item}.", "How many people may share a {item}?",
-     "Is there a limit on people for a {item}?", "We are a group; will one {item} do?", "max people per {item}"),
-    ("Every {item} is checked each {n} {unit} by {person}.", "How often is the {item} checked?",
-     "Who checks the {item}?", "Is the {item} checked at all?", "Tell me when a {item} is checked."),
-    ("{Org} pays back up to ${n} for a lost {item}.", "What do I get back for a lost {item}?",
-     "I lost my {item}. Will {org} pay?", "refund for lost {item}?", "How much is paid for a missing {item}?"),
-    ("If you are late to {task}, call extension {ext}.", "Which number do I call if I am late to {task}?",
-     "I am running late and wanted to {task}. Help?", "late to {task}, who to call?"),
-    ("Members of {org} get {p} percent off a {item}.", "What discount do members get on a {item}?",
-     "I am a member. Is a {item} cheaper for me?", "member price for a {item}?", "Any discount on a {item}?"),
-    ("{Org} answers a complaint about a {item} within {n} {unit}.", "How fast do you answer a complaint about a {item}?",
-     "I complained about my {item}. When will I hear?", "complaint {item} reply time", "When is my complaint answered?"),
+    (
+        "A {item} from {org} costs ${n}.",
+        "How much is a {item}?",
+        "What does {org} charge for a {item}?",
+        "price of a {item} please",
+        "I need a {item}, what will I pay?",
+        "Is a {item} expensive?",
+    ),
+    (
+        "To {task}, ask {person} at least {n} {unit} before.",
+        "How early must I ask to {task}?",
+        "Who do I ask if I want to {task}?",
+        "I would like to {task}. What must I do?",
+        "notice needed to {task}?",
+    ),
+    (
+        "You may keep a {item} for {n} {unit}.",
+        "How long can I keep a {item}?",
+        "When must the {item} be back?",
+        "{item} loan time?",
+        "Could I have the {item} for a while?",
+    ),
+    (
+        "To {task}, fill in form {code} and give it to {person}.",
+        "Which form do I need to {task}?",
+        "Where does form {code} go?",
+        "How do I {task}?",
+        "Can you tell me the form to {task}?",
+    ),
+    (
+        "{Person} is on duty every {day} from {h} to {h2}.",
+        "When is {person} on duty?",
+        "What day can I meet {person}?",
+        "I am looking for {person}, when should I come?",
+        "{person} hours?",
+    ),
+    (
+        "The {item} is kept in {place}; {person} has the key.",
+        "Where is the {item}?",
+        "Who has the key for the {item}?",
+        "I cannot find the {item}.",
+        "Where do you keep the {item}?",
+    ),
+    (
+        "{Org} allows at most {n} people for each {item}.",
+        "How many people may share a {item}?",
+        "Is there a limit on people for a {item}?",
+        "We are a group; will one {item} do?",
+        "max people per {item}",
+    ),
+    (
+        "Every {item} is checked each {n} {unit} by {person}.",
+        "How often is the {item} checked?",
+        "Who checks the {item}?",
+        "Is the {item} checked at all?",
+        "Tell me when a {item} is checked.",
+    ),
+    (
+        "{Org} pays back up to ${n} for a lost {item}.",
+        "What do I get back for a lost {item}?",
+        "I lost my {item}. Will {org} pay?",
+        "refund for lost {item}?",
+        "How much is paid for a missing {item}?",
+    ),
+    (
+        "If you are late to {task}, call extension {ext}.",
+        "Which number do I call if I am late to {task}?",
+        "I am running late and wanted to {task}. Help?",
+        "late to {task}, who to call?",
+    ),
+    (
+        "Members of {org} get {p} percent off a {item}.",
+        "What discount do members get on a {item}?",
+        "I am a member. Is a {item} cheaper for me?",
+        "member price for a {item}?",
+        "Any discount on a {item}?",
+    ),
+    (
+        "{Org} answers a complaint about a {item} within {n} {unit}.",
+        "How fast do you answer a complaint about a {item}?",
+        "I complained about my {item}. When will I hear?",
+        "complaint {item} reply time",
+        "When is my complaint about a {item} answered?",
+    ),
 )
+KEYS = {"item": ITEMS, "task": TASKS, "person": PEOPLE}
 ASKS = (
     "{context}\n\n{question}",
     "{question}\n\n{context}",
@@ -89,7 +159,7 @@ def _fill(random_: random.Random) -> dict[str, object]:
     return {
         "org": org, "Org": org[0].upper() + org[1:], "person": person, "Person": person[0].upper() + person[1:],
         "item": random_.choice(ITEMS), "task": random_.choice(TASKS), "unit": random_.choice(UNITS),
-        "n": random_.choice((2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 15, 18, 20, 21, 24, 25, 28, 30, 35, 40, 45, 60, 75, 90, 120, 250)),
+        "n": random_.choice(NUMBERS),
         "p": random_.choice((5, 8, 10, 12, 15, 20, 25, 30)), "day": random_.choice(DAYS),
         "h": f"{start}:00", "h2": f"{start + random_.randint(2, 8)}:30", "place": random_.choice(PLACES),
         "code": f"{random_.choice('ABCDEFGHKLMPRST')}{random_.choice('ABCDEFGHKLMPRST')}-{random_.randint(1, 99):02d}",
@@ -143,6 +213,20 @@ def _from_passage(document: str, random_: random.Random) -> Chat | None:
     topic = " and ".join(random_.sample(words[:4], 2)) if len(words) > 3 else words[0]
     ask = random_.choice(("What does it say about {t}?", "Which sentence is about {t}?", "Tell me about {t}.", "{t}?"))
     return _chat(random_.choice(ASKS).format(context=" ".join(passage), question=ask.format(t=topic)), answer)
+
+
+def closed_book(seed: int) -> Iterator[Chat]:
+    """Yield one invented fact for each schema and thing, asked in every way and answered from memory alone.
+
+    It practises what fine-tuning asks for: to find the same remembered fact behind different words.
+    """
+    random_ = random.Random(seed)
+    for statement, *questions in SCHEMAS:
+        key, things = next((k, v) for k, v in KEYS.items() if "{" + k + "}" in statement.lower())
+        for thing in things:
+            slots = _fill(random_) | {key: thing, key.capitalize(): thing[0].upper() + thing[1:]}
+            for question in questions:
+                yield _chat(question.format(**slots), statement.format(**slots))
 
 
 def make_chats(documents: list[str], count: int, seed: int) -> Iterator[Chat]:

@@ -5,7 +5,7 @@ One worker thread owns the model, so requests of many clients queue here and nev
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
@@ -56,7 +56,7 @@ class TransformersEngine:
         if adapter.digest not in self._loaded:
             await asyncio.get_running_loop().run_in_executor(self._worker, self._load, adapter)
 
-    async def generate(self, request: Request) -> AsyncIterator[Token]:
+    async def generate(self, request: Request) -> AsyncGenerator[Token]:
         """Yield the answer token by token; closing the iterator stops the generation at its next token."""
         room = self.context_length - len(request.prompt_ids)
         if room < 1:
@@ -119,9 +119,7 @@ class TransformersEngine:
         self._model.eval()
         self._loaded.add(adapter.digest)
 
-    def _generate(
-        self, request: Request, room: int, emit: Callable[[Token], None], stopped: threading.Event
-    ) -> None:
+    def _generate(self, request: Request, room: int, emit: Callable[[Token], None], stopped: threading.Event) -> None:
         if stopped.is_set():
             return
         if request.adapter is not None:
@@ -145,10 +143,10 @@ class TransformersEngine:
             self._model.set_adapter(_adapter_name(adapter))
             return nullcontext()
         is_bare = isinstance(self._model, PreTrainedModel)
-        return nullcontext() if is_bare else self._model.disable_adapter()  # type: ignore[no-any-return]
+        return nullcontext() if is_bare else self._model.disable_adapter()
 
 
-class _Emitter(BaseStreamer):  # type: ignore[misc]
+class _Emitter(BaseStreamer):
     """Passes generated ids on as tokens, and says which is the last; the first call brings the prompt."""
 
     def __init__(self, emit: Callable[[Token], None], end_ids: tuple[int, ...], limit: int) -> None:
@@ -173,7 +171,7 @@ class _Emitter(BaseStreamer):  # type: ignore[misc]
         """Do nothing: the last token said that it is the last."""
 
 
-class _Stopped(StoppingCriteria):  # type: ignore[misc]
+class _Stopped(StoppingCriteria):
     """Stops when nobody listens any more."""
 
     def __init__(self, stopped: threading.Event) -> None:
@@ -191,7 +189,8 @@ def _adapter_name(adapter: Adapter) -> str:
 def _sampling_options(sampling: Sampling) -> dict[str, Any]:
     if sampling.seed is not None:
         torch.manual_seed(sampling.seed)
-    if sampling.temperature == 0:
+    # Below this the logits, divided by it, overflow; greedy is where they tend to.
+    if sampling.temperature < 1e-5:
         return {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
     return {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
 

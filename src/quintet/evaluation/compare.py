@@ -1,7 +1,7 @@
 """Base and expert answer the same held-out questions, greedily; the scores stand side by side."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from statistics import mean
@@ -74,9 +74,7 @@ def evaluate(project: Project, expert: Expert, progress: Progress | None = None)
     answers = []
     for context in (model.disable_adapter(), nullcontext()):
         with context:
-            answers.append(
-                _answer_all(model, translator, examples, settings.max_tokens, settings.batch_size, report)
-            )
+            answers.append(_answer_all(model, translator, examples, settings.max_tokens, settings.batch_size, report))
     result = _score(expert, examples, *answers)
     write_json(expert.folder.parent / EVALUATION_FILE, asdict(result))
     return result
@@ -91,9 +89,7 @@ def read_evaluation(expert: Expert) -> Evaluation | None:
     if stored["digest"] != expert.digest:
         return None
     items = tuple(Item(**item) for item in stored["items"])
-    return Evaluation(
-        stored["expert"], stored["digest"], Scores(**stored["base"]), Scores(**stored["tuned"]), items
-    )
+    return Evaluation(stored["expert"], stored["digest"], Scores(**stored["base"]), Scores(**stored["tuned"]), items)
 
 
 def _answer_all(
@@ -117,9 +113,7 @@ def _answer_all(
 
 
 @torch.inference_mode()
-def greedy(
-    model: Any, prompts: Sequence[Sequence[int]], end_ids: Sequence[int], max_tokens: int
-) -> list[list[int]]:
+def greedy(model: Any, prompts: Sequence[Sequence[int]], end_ids: Sequence[int], max_tokens: int) -> list[list[int]]:
     """Return the greedy continuation of each prompt, without its end, as one left-padded batch."""
     width = max(map(len, prompts))
     pad = end_ids[0]
@@ -159,5 +153,5 @@ def _score(expert: Expert, examples: Sequence[Example], base: list[str], tuned: 
     )
 
 
-def _mean(values: Any) -> float:
-    return round(mean(values), 4)
+def _mean(values: Iterable[float]) -> float:
+    return round(float(mean(values)), 4)

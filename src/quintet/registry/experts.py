@@ -75,7 +75,7 @@ def read_expert(file: Path) -> Expert:
     """Return the expert that an expert.json describes; raise ModelError when it cannot be read."""
     try:
         return Expert(**json.loads(file.read_text("utf-8")), folder=file.parent)
-    except (ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{file} cannot be read ({error}); delete its run folder and train again") from None
 
 

@@ -2,19 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import replace
 
 from quintet.data.loading import Message
 from quintet.engine.base import Engine, FinishReason, Request, Sampling
 from quintet.errors import ModelError, RequestError
 from quintet.server.catalog import Model
 from quintet.server.stop_strings import StopStrings
-
-# One thread for all: a tokenizer switches between modes to keep special tokens out of what users say, and two
-# threads that use it at once would switch it under each other.
-_tokenising = ThreadPoolExecutor(1, thread_name_prefix="tokenise")
 
 
 class Answer:
@@ -61,27 +55,20 @@ async def prepare_answer(
     *,
     field: str = "messages",
 ) -> Answer:
-    """Tokenise the messages and fit the answer into the room that is left; nothing is generated yet.
+    """Tokenise the messages; nothing is generated yet.
 
     Raises RequestError, naming `field`, when the prompt leaves no room or the template refuses the turns.
     """
     try:
-        ids = await _encode(model, messages)
+        ids = await asyncio.to_thread(model.translator.encode_prompt, messages)
     except ModelError as error:
         raise RequestError(str(error), param=field) from error
-    room = engine.context_length - len(ids)
-    if room < 1:
+    if len(ids) >= engine.context_length:
         raise RequestError(
             f"the prompt has {len(ids)} tokens, and prompt and answer together may have "
             f"{engine.context_length}; shorten the prompt",
             param=field,
             code="context_length_exceeded",
         )
-    sampling = replace(sampling, max_tokens=min(sampling.max_tokens, room))
     request = Request(tuple(ids), model.translator.end_ids, sampling, model.adapter)
     return Answer(engine, model, request, stop)
-
-
-async def _encode(model: Model, messages: Sequence[Message]) -> list[int]:
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_tokenising, model.translator.encode_prompt, messages)

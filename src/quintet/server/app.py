@@ -35,9 +35,7 @@ def create_app(project: Project, engine: Engine) -> FastAPI:
     add_error_handlers(app)
     app.add_middleware(UnexpectedErrors)
     if origins := project.config.serving.cors_origins:
-        app.add_middleware(
-            CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"]
-        )
+        app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"])
     return app
 
 

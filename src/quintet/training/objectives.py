@@ -9,9 +9,7 @@ from quintet.data.loading import Example
 from quintet.errors import DataError
 
 
-def sft_dataset(
-    examples: Sequence[Example], translator: ChatTranslator, context_length: int, source: str
-) -> Dataset:
+def sft_dataset(examples: Sequence[Example], translator: ChatTranslator, context_length: int, source: str) -> Dataset:
     """Return `input_ids` and `labels` for the cross-entropy of the answers; refuse rows over the context length."""
     encoded = [translator.encode_example(example.messages) for example in examples]
     too_long = [

@@ -10,7 +10,14 @@ from typing import Any
 
 import torch
 import yaml
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from trl import SFTConfig, SFTTrainer
 
 from quintet import base_model
@@ -134,7 +141,7 @@ def _has_fast_bfloat16(device: str) -> bool:
     return bool(torch.cuda.is_bf16_supported())
 
 
-class _CpuTrainer(SFTTrainer):  # type: ignore[misc]
+class _CpuTrainer(SFTTrainer):
     """On a CPU, takes the model's own loss: TRL's chunked head saves GPU memory, but triples a CPU's step time."""
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
@@ -142,7 +149,7 @@ class _CpuTrainer(SFTTrainer):  # type: ignore[misc]
         return Trainer.compute_loss(self, *args, **kwargs)
 
 
-class _Reporter(TrainerCallback):  # type: ignore[misc]
+class _Reporter(TrainerCallback):
     """Writes metrics.jsonl and tells the caller of each step."""
 
     def __init__(self, progress: Progress | None, metrics: Path) -> None:
@@ -150,18 +157,14 @@ class _Reporter(TrainerCallback):  # type: ignore[misc]
         self._metrics = metrics
         self._loss: float | None = None
 
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Append what was logged."""
         logs = kwargs["logs"]
         self._loss = logs.get("loss", self._loss)
         with self._metrics.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"step": state.global_step, **logs}) + "\n")
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Report the step."""
         if self._progress is not None:
             self._progress(state.global_step, state.max_steps, self._loss)
@@ -181,7 +184,8 @@ def _publish(
     project: Project, plan: Plan, run: Path, trainer: SFTTrainer, translator: ChatTranslator, seconds: float
 ) -> Expert:
     staged = run / "expert.part"
-    trainer.model.save_pretrained(staged)
+    model: Any = trainer.model
+    model.save_pretrained(staged)
     translator.tokenizer.save_pretrained(staged)
     digest = digest_files(staged / WEIGHTS, staged / "adapter_config.json")
     return publish(

@@ -33,13 +33,19 @@ def load_tokenizer(source: str) -> "PreTrainedTokenizerBase":
     return _load(AutoTokenizer, source)  # type: ignore[no-any-return]
 
 
-def load_model(source: str, device: str, dtype: "torch.dtype | None" = None) -> "PreTrainedModel":
-    """Load a causal LM in evaluation mode: float32 on a CPU, bfloat16 on a GPU. Only safetensors are read."""
+def load_model(
+    source: str, device: str, dtype: "torch.dtype | None" = None, attention: str | None = None
+) -> "PreTrainedModel":
+    """Load a causal LM in evaluation mode, from safetensors alone.
+
+    Unless named, the dtype is float32 on a CPU and bfloat16 on a GPU, and the attention is transformers' choice.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
     dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
-    model = _load(AutoModelForCausalLM, source, dtype=dtype, use_safetensors=True)
+    options = {"attn_implementation": attention} if attention else {}
+    model = _load(AutoModelForCausalLM, source, dtype=dtype, use_safetensors=True, **options)
     return model.to(device).eval()  # type: ignore[no-any-return]
 
 

@@ -49,6 +49,13 @@ def load_model(
     return model.to(device).eval()  # type: ignore[no-any-return]
 
 
+def context_length(source: str) -> int:
+    """Return how many tokens the base can hold, from its config alone."""
+    from transformers import AutoConfig
+
+    return int(_load(AutoConfig, source).max_position_embeddings)
+
+
 def pick_device() -> str:
     """Return `cuda` when there is a GPU, else `cpu`."""
     import torch

@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 import yaml
+from datasets import Dataset
 from transformers import (
+    PreTrainedModel,
     PrinterCallback,
     Trainer,
     TrainerCallback,
@@ -81,14 +83,8 @@ def train(project: Project, plan: Plan, progress: Progress | None = None) -> Exp
     """Train the planned expert and publish it as the department's next version."""
     translator = ChatTranslator(base_model.load_tokenizer(plan.source))
     device = base_model.pick_device()
-    # The frozen base needs no float32 copy; PEFT keeps the adapter's own weights in float32.
-    dtype = torch.bfloat16 if _has_fast_bfloat16(device) else torch.float32
-    model = base_model.load_model(plan.source, device, dtype)
-    data = project.path(project.department(plan.department).data)
-    context = int(model.config.max_position_embeddings)
-    dataset = sft_dataset(plan.split.train, translator, context, str(data))
-    # Rows of the held-out half are checked the same way: what is measured later must fit as well.
-    sft_dataset(plan.split.held_out, translator, context, str(data))
+    dataset = _tokenise(project, plan, translator)
+    model = _load_for_training(plan.source, device, max(map(len, dataset["input_ids"])))
     run = new_run(project, plan.department)
     _write_settings(run, project, plan)
     began = time.monotonic()
@@ -104,6 +100,23 @@ def train(project: Project, plan: Plan, progress: Progress | None = None) -> Exp
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     return _publish(project, plan, run, trainer, translator, time.monotonic() - began)
+
+
+def _tokenise(project: Project, plan: Plan, translator: ChatTranslator) -> Dataset:
+    """Tokenise both halves: what is measured later must fit the context as well as what is trained."""
+    settings = project.department(plan.department)
+    context = base_model.context_length(plan.source)
+    held_out = project.path(settings.eval_data or settings.data)
+    sft_dataset(plan.split.held_out, translator, context, str(held_out))
+    return sft_dataset(plan.split.train, translator, context, str(project.path(settings.data)))
+
+
+def _load_for_training(source: str, device: str, longest: int) -> PreTrainedModel:
+    # The frozen base needs no float32 copy; PEFT keeps the adapter's own weights in float32.
+    dtype = torch.bfloat16 if _has_fast_bfloat16(device) else torch.float32
+    # On rows this short, plain matrix products beat torch's fused attention on a CPU: 1.4 times, measured on nano.
+    attention = "eager" if device == "cpu" and longest <= 512 else None
+    return base_model.load_model(source, device, dtype, attention)
 
 
 def _arguments(training: TrainingConfig, run: Path, device: str) -> SFTConfig:

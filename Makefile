@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip install --disable-pip-version-check --quiet
 DIR    ?= wrenfield
 
 .PHONY: help setup quickstart test test-slow check clean
@@ -27,12 +28,18 @@ clean:                             ## Remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist
 
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Quintet needs Python 3.11 or newer; name one: make setup PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "On Debian and Ubuntu, venv is a package of its own: apt install python3-venv"; exit 1; }
 
+# TORCH_INDEX names another index for PyTorch alone, such as that of its CPU builds.
 $(VENV)/.installed: pyproject.toml $(BIN)/python
-	$(BIN)/pip install --disable-pip-version-check --quiet --editable .
-	touch $@
+	@echo "Installing Quintet in $(VENV) (a few minutes the first time)"
+	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) 'torch>=2.9,<2.14')
+	$(PIP) --editable .
+	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml $(VENV)/.installed
-	$(BIN)/pip install --disable-pip-version-check --quiet --editable '.[dev]'
-	touch $@
+	$(PIP) --editable '.[dev]'
+	@touch $@

@@ -145,7 +145,7 @@ def test_a_broken_row_stops_training_of_every_department_before_it_starts(quinte
         (("train",), 2, "name departments, or pass --all"),
         (("train", "hr", "--all"), 2, "name departments, or pass --all"),
         (("train", "legal"), 2, "no department 'legal'; it has: hr, finance"),
-        (("evaluate", "hr"), 2, "hr has no expert yet; train one with: quintet train hr"),
+        (("evaluate", "hr"), 4, "quintet train hr"),
         (("ask", "Hi", "-d", "hr"), 4, "quintet train hr"),
         (("ask", "Hi", "-d", "legal"), 4, "there is no model named 'legal'"),
     ],

@@ -72,6 +72,19 @@ def test_a_missing_key_is_named() -> None:
     assert "departments.hr.data: this key is required" in refusal(GOOD.replace("    data: hr.jsonl\n", ""))
 
 
+def test_a_section_with_nothing_in_it_has_its_defaults() -> None:
+    config = parse_config(GOOD + "serving:\n  # port: 9000\n", Path("quintet.yaml"))
+    assert config.serving.port == 8000
+
+
+def test_a_key_that_stands_twice_is_refused() -> None:
+    assert refusal(GOOD + "company: Other\n") == "quintet.yaml:13: the key 'company' stands twice in one section"
+
+
+def test_a_name_that_yaml_takes_for_something_else_is_explained() -> None:
+    assert "put it in quotes" in refusal(GOOD.replace("  hr:", "  on:"))
+
+
 def test_broken_yaml_names_its_line() -> None:
     assert refusal("company: [unclosed\nbase_model: nano\n").startswith("quintet.yaml:2: not valid YAML")
 
@@ -81,7 +94,7 @@ def test_a_file_that_is_no_mapping_is_refused(text: str) -> None:
     assert "expected keys" in refusal(text)
 
 
-@pytest.mark.parametrize("name", ["Hr", "human resources", "../hr", "9th", "été"])
+@pytest.mark.parametrize("name", ["Hr", "human resources", "../hr", "9th", "été", "-hr"])
 def test_a_department_name_must_fit_urls_and_folders(name: str) -> None:
     assert "used in URLs and folders" in refusal(GOOD.replace("  hr:", f'  "{name}":'))
 

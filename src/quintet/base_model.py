@@ -17,13 +17,11 @@ NANO_FOLDER = Path(__file__).parent / "nano" / "weights"
 
 
 def locate(base_model: str, root: Path) -> str:
-    """Return the folder or hub id that transformers loads: `nano`, a folder (also below `root`), or a hub id."""
+    """Return the folder or hub id that transformers loads: `nano`, a folder, relative to `root`, or a hub id."""
     if base_model == NANO:
         return str(NANO_FOLDER)
-    for folder in (Path(base_model).expanduser(), root / base_model):
-        if (folder / "config.json").is_file():
-            return str(folder.resolve())
-    return base_model
+    folder = root / Path(base_model).expanduser()
+    return str(folder.resolve()) if (folder / "config.json").is_file() else base_model
 
 
 def load_tokenizer(source: str) -> "PreTrainedTokenizerBase":
@@ -50,10 +48,13 @@ def load_model(
 
 
 def context_length(source: str) -> int:
-    """Return how many tokens the base can hold, from its config alone."""
+    """Return how many tokens the base can hold, from its config alone; raise ModelError when that does not say."""
     from transformers import AutoConfig
 
-    return int(_load(AutoConfig, source).max_position_embeddings)
+    length = getattr(_load(AutoConfig, source).get_text_config(), "max_position_embeddings", None)
+    if length is None:
+        raise ModelError(f"the config of {source!r} has no max_position_embeddings, so its context is not known")
+    return int(length)
 
 
 def pick_device() -> str:
@@ -65,25 +66,27 @@ def pick_device() -> str:
 
 @cache
 def base_digest(source: str) -> str:
-    """Return what identifies a base: the digest of a folder's config, tokenizer and weights, or the hub id's."""
+    """Return what identifies a base: the digest of its folder's config, tokenizer and weights, or of its hub id."""
     folder = Path(source)
     if not folder.is_dir():
         return hashlib.sha256(source.encode()).hexdigest()
-    names = {"config.json", "tokenizer.json", "chat_template.jinja"}
-    files = [f for f in folder.iterdir() if f.name in names or f.suffix == ".safetensors"]
+    kinds = {".safetensors", ".json", ".jinja", ".model", ".txt"}
+    files = [file for file in folder.iterdir() if file.suffix in kinds]
     return digest_files(*sorted(files))
 
 
 def _load(loader: Any, source: str, **options: Any) -> Any:
+    from safetensors import SafetensorError
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
-        return loader.from_pretrained(source, **options)
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
+        # Never the model's own code, and never a question about it on the terminal.
+        return loader.from_pretrained(source, trust_remote_code=False, **options)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelError(
-            f"the base model {source!r} cannot be loaded ({first}); name {NANO!r}, a Hugging Face id "
-            "or a folder with config.json, tokenizer and *.safetensors under 'base_model:'"
+            f"{source!r} cannot be loaded ({first}); expected {NANO!r}, a Hugging Face id that can be reached, or a "
+            "folder with config.json, tokenizer files and *.safetensors"
         ) from error

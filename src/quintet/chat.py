@@ -6,7 +6,7 @@ Knows nothing of files, departments or models; a tokenizer is all it holds.
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from quintet.data.loading import Message
 from quintet.errors import ModelError
@@ -18,6 +18,7 @@ IGNORED = -100
 
 # For a base that brings no template of its own: plain turns, so that no token has to be added to its vocabulary.
 DEFAULT_TEMPLATE = (
+    "{{- bos_token or '' -}}"
     "{%- for message in messages -%}"
     "{{- '### ' + message['role'] + '\\n' + message['content'] + eos_token + '\\n' -}}"
     "{%- endfor -%}"
@@ -55,7 +56,11 @@ class ChatTranslator:
         self.tokenizer = tokenizer
         # A fast tokenizer switches modes while it works (`split_special_tokens`): threads must take turns.
         self._turn = threading.Lock()
-        self._specials = sorted(tokenizer.all_special_tokens, key=len, reverse=True)
+        added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+        self._specials = sorted({*tokenizer.all_special_tokens, *added}, key=len, reverse=True)
+        self._end = self._find_end_of_turn()
+        if not self.decode(self._code("Hello there", is_plain=True)[0]).strip():
+            raise ModelError("the tokenizer turns every text into nothing; is its tokenizer.json missing?")
 
     def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
         """Return the ids after which the assistant speaks."""
@@ -65,27 +70,24 @@ class ChatTranslator:
     def encode_example(self, messages: Sequence[Message]) -> Encoded:
         """Return ids and labels: what the assistant must say, with its end of turn, is trained, nothing else is.
 
-        The ids up to the last answer are those that `encode_prompt` gives when serving.
+        The ids up to the last answer are those that `encode_prompt` gives when serving, and the last id ends the turn.
         """
         text, spans = self._render(messages, add_generation_prompt=False)
-        end = spans[-1].end
-        eos = self.tokenizer.eos_token
-        text = text[:end] + (text[end:] if text[end:].startswith(eos) else eos + text[end:])
-        ids, offsets = self._tokenise(text, spans)
-        trained = [
-            (self._answer_start(messages[:turn], text, span.start), span.end + _turn_end(text, span.end, eos))
+        text = text[: spans[-1].end] + self._end
+        answers = [
+            (self._answer_start(messages[:turn], text, span.start), span.end + self._end_length(text, span.end))
             for turn, span in enumerate(spans)
             if span.role == "assistant"
         ]
-        labels = [
-            id_ if any(first < stop and start < last for first, last in trained) and start < stop else IGNORED
-            for id_, (start, stop) in zip(ids, offsets, strict=True)
-        ]
+        ids, offsets = self._tokenise(text, spans)
         prompt = self.encode_prompt(messages[:-1])
         if ids[: len(prompt)] != prompt:
-            return self._joined(prompt, text[end - len(messages[-1].content) : end])
-        cut = max(index for index, label in enumerate(labels) if label != IGNORED) + 1
-        return Encoded(ids[:cut], labels[:cut])
+            return self._joined(prompt, text[answers[-1][0] : spans[-1].end], len(answers))
+        labels = [
+            id_ if start < stop and any(start < last and first < stop for first, last in answers) else IGNORED
+            for id_, (start, stop) in zip(ids, offsets, strict=True)
+        ]
+        return Encoded(ids, labels)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of generated ids, without special tokens."""
@@ -97,17 +99,36 @@ class ChatTranslator:
 
     @property
     def end_ids(self) -> tuple[int, ...]:
-        """The ids that end an answer."""
-        return (int(self.tokenizer.eos_token_id),)
+        """The ids that end an answer: the template's end of turn first, and the tokenizer's end of text."""
+        ends: Any = self.tokenizer.convert_tokens_to_ids([self._end, self.tokenizer.eos_token])
+        return tuple(dict.fromkeys(ends))
+
+    def _find_end_of_turn(self) -> str:
+        """Return the special token that the template writes after an answer; without one, the end of text is used."""
+        mark = "\ue000"
+        try:
+            text = self._apply([Message("user", "Hi"), Message("assistant", mark)], add_generation_prompt=False)
+        except ModelError:
+            text = ""
+        rest = text.partition(mark)[2]
+        return next((special for special in self._specials if rest.startswith(special)), self.tokenizer.eos_token)
+
+    def _end_length(self, text: str, at: int) -> int:
+        return len(self._end) if text.startswith(self._end, at) else 0
 
     def _answer_start(self, before: Sequence[Message], text: str, content: int) -> int:
         """Return where the assistant must speak by itself: what a template adds after the prompt is its to say."""
         prompt = self._apply(before, add_generation_prompt=True)
         return min(content, len(prompt)) if text.startswith(prompt) else content
 
-    def _joined(self, prompt: list[int], answer: str) -> Encoded:
+    def _joined(self, prompt: list[int], answer: str, answers: int) -> Encoded:
         """Join the served prompt and the answer when their text would merge into one token at the seam."""
-        rest = [*self._code(answer, is_plain=True)[0], int(self.tokenizer.eos_token_id)]
+        if answers > 1:
+            raise ModelError(
+                "the base's chat template lets a prompt and its answer share a token, so conversations of several "
+                "turns cannot be trained as they are served; use single questions, or a base with another template"
+            )
+        rest = [*self._code(answer, is_plain=True)[0], self.end_ids[0]]
         return Encoded(prompt + rest, [IGNORED] * len(prompt) + rest)
 
     def _render(self, messages: Sequence[Message], add_generation_prompt: bool) -> tuple[str, list[_Span]]:
@@ -195,11 +216,6 @@ class TextStream:
     def _new_text(self) -> str:
         known = self._translator.decode(self._before)
         return self._translator.decode(self._before + self._ids)[len(known) :]
-
-
-def _turn_end(text: str, at: int, eos: str) -> int:
-    """Return how many characters of the end-of-turn token follow position `at`."""
-    return len(eos) if text.startswith(eos, at) else 0
 
 
 def _pieces(spans: list[_Span], length: int) -> Iterator[tuple[int, int, bool]]:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from quintet import __version__
 from quintet.config import CONFIG_NAME, Project
-from quintet.errors import ConfigError, QuintetError
+from quintet.errors import ConfigError, QuintetError, TrainingError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -51,14 +52,15 @@ def main() -> None:
     try:
         app()
     except QuintetError as error:
-        err.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True)
+        _complain(str(error))
         sys.exit(error.exit_code)
+    except OSError as error:
+        _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        sys.exit(1)
 
 
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+def _complain(message: str) -> None:
+    err.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
 
 
 def _version(show: bool) -> None:
@@ -103,15 +105,17 @@ def train(
     """
     opened = Project.load(project)
     plans = _plan_all(opened, _chosen(opened, departments, all_))
-    experts = [_train_one(opened, plan, force=force) for plan in plans]
+    experts = _train_each(opened, plans, force=force)
     if as_json:
         _print_json([_describe(expert) for expert in experts])
+        _fail_unless_all(plans, experts)
         return
     table = Table("department", "expert", "method", "rows", "seconds", "MB", box=SIMPLE_HEAD)
     for expert in experts:
         table.add_row(expert.department, expert.name, expert.method, str(expert.examples),
                       f"{expert.seconds:.0f}", f"{expert.megabytes:.1f}")  # fmt: skip
     out.print(table)
+    _fail_unless_all(plans, experts)
 
 
 @app.command()
@@ -125,15 +129,11 @@ def evaluate(
 
     [bold]Examples:[/] quintet evaluate hr · quintet evaluate --all --json
     """
-    from quintet.registry.experts import newest_expert
+    from quintet.registry.experts import find_expert
 
     opened = Project.load(project)
-    results = []
-    for name in _chosen(opened, departments, all_):
-        expert = newest_expert(opened, name)
-        if expert is None:
-            raise ConfigError(f"{name} has no expert yet; train one with: quintet train {name}")
-        results.append((expert, _evaluate_one(opened, expert, again=True)))
+    experts = [find_expert(opened, name) for name in _chosen(opened, departments, all_)]
+    results = [(expert, _evaluate_one(opened, expert, again=True)) for expert in experts]
     if as_json:
         _print_json([_describe(expert, evaluation) for expert, evaluation in results])
         return
@@ -155,11 +155,11 @@ def quickstart(
         create_project(folder)
         out.print(f"Made the sample company Wrenfield Health in {folder}/")
     project = Project.load(folder)
-    results = []
-    for plan in _plan_all(project, list(project.config.departments)):
-        expert = _train_one(project, plan, force=False)
-        results.append((expert, _evaluate_one(project, expert, again=False)))
+    plans = _plan_all(project, list(project.config.departments))
+    experts = _train_each(project, plans, force=False)
+    results = [(expert, _evaluate_one(project, expert, again=False)) for expert in experts]
     out.print(_results_table(results))
+    _fail_unless_all(plans, experts)
     if serve_:
         _serve(project, None, None)
     else:
@@ -196,8 +196,11 @@ def ask(
     [bold]Example:[/] quintet ask "How many days of leave do I get?" -d hr
     """
     from quintet.engine.base import Sampling
+    from quintet.registry.experts import BASE, find_expert
 
     opened = Project.load(project)
+    if department != BASE:
+        find_expert(opened, department)  # before the base is loaded, which takes a while
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
     answer = asyncio.run(_answer(opened, department, question, sampling, streamed=not as_json))
     if as_json:
@@ -276,7 +279,7 @@ def _greet(project: Project, host: str, port: int) -> None:
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
     url = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
     first = next(iter(project.config.departments))
-    out.print(f"Serving {project.config.company} on {url} (interactive docs: {url}/docs). Ctrl+C stops.")
+    out.print(f"Serving {escape(project.config.company)} on {url} (interactive docs: {url}/docs). Ctrl+C stops.")
     out.print(
         f"""  curl {url}/api/{first} -H 'Content-Type: application/json' -d '{{"query": "Hello"}}'""",
         style="dim", soft_wrap=True, markup=False,
@@ -314,6 +317,25 @@ def _plan_all(project: Project, names: list[str]) -> list["Plan"]:
         return [plan_run(project, name) for name in names]
 
 
+def _train_each(project: Project, plans: list["Plan"], *, force: bool) -> list["Expert"]:
+    """Train one after the other; a department that fails is told of, and the others go on."""
+    experts = []
+    for plan in plans:
+        try:
+            experts.append(_train_one(project, plan, force=force))
+        except QuintetError as error:
+            _complain(f"{plan.department}: {error}")
+    return experts
+
+
+def _fail_unless_all(plans: list["Plan"], experts: list["Expert"]) -> None:
+    missing = {plan.department for plan in plans} - {expert.department for expert in experts}
+    if missing:
+        raise TrainingError(
+            f"{len(missing)} of {len(plans)} departments were not trained: {', '.join(sorted(missing))}"
+        )
+
+
 def _train_one(project: Project, plan: "Plan", *, force: bool) -> "Expert":
     from quintet.training.run import find_trained, train
 
@@ -334,7 +356,7 @@ def _train_one(project: Project, plan: "Plan", *, force: bool) -> "Expert":
 def _evaluate_one(project: Project, expert: "Expert", *, again: bool) -> "Evaluation":
     from quintet.evaluation.compare import evaluate, read_evaluation
 
-    stored = None if again else read_evaluation(expert)
+    stored = None if again else read_evaluation(project, expert)
     if stored is not None:
         return stored
     with _progress() as progress:

@@ -1,11 +1,13 @@
 """quintet.yaml: what a project is. Reads and validates it; knows nothing of models, data rows or HTTP."""
 
 import difflib
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from quintet.errors import ConfigError
 
@@ -15,6 +17,11 @@ RESERVED_NAMES = frozenset({"base", "models", "infer", "ask"})
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _an_empty_section_has_its_defaults(cls, value: Any) -> Any:
+        return {} if value is None else value
 
 
 class LoraConfig(_Section):
@@ -90,7 +97,10 @@ class Project:
         path = root / CONFIG_NAME
         if not path.is_file():
             raise ConfigError(f"{path} does not exist; make a project with: quintet init {root}")
-        return cls(root, parse_config(path.read_text("utf-8"), path))
+        try:
+            return cls(root, parse_config(path.read_text("utf-8"), path))
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path} is not UTF-8 at byte {error.start + 1}; save it as UTF-8") from None
 
     def department(self, name: str) -> DepartmentConfig:
         """Return the department, or raise ConfigError naming the ones there are."""
@@ -106,7 +116,7 @@ class Project:
 
     def path(self, relative: Path) -> Path:
         """Return a path of the config, which is relative to the project folder unless absolute."""
-        return self.root / relative
+        return self.root / relative.expanduser()
 
     @property
     def runs(self) -> Path:
@@ -131,6 +141,10 @@ def parse_config(text: str, path: Path) -> Config:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
         raise ConfigError(f"{path}:{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    if repeated := list(_repeated_keys(tree)):
+        raise ConfigError(
+            "\n".join(f"{path}:{line}: the key {key!r} stands twice in one section" for line, key in repeated)
+        )
     if not isinstance(values, dict):
         raise ConfigError(f"{path}:1: expected keys such as 'base_model:' and 'departments:', found {values!r}")
     try:
@@ -142,6 +156,17 @@ def parse_config(text: str, path: Path) -> Config:
     if problems:
         raise ConfigError("\n".join(problems))
     return config
+
+
+def _repeated_keys(node: yaml.Node | None) -> Iterator[tuple[int, str]]:
+    """Yield line and name of each key that stands again in its section; YAML itself would keep the last in silence."""
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if key.value in seen:
+                yield key.start_mark.line + 1, str(key.value)
+            seen.add(key.value)
+            yield from _repeated_keys(value)
 
 
 def _check_default_model(config: Config, tree: yaml.Node | None, path: Path) -> list[str]:
@@ -156,8 +181,7 @@ def _check_default_model(config: Config, tree: yaml.Node | None, path: Path) -> 
 def _check_department(name: str, config: Config, tree: yaml.Node | None, path: Path) -> list[str]:
     where = ("departments", name)
     line = _line_of(tree, where)
-    slug = name.replace("-", "").replace("_", "")
-    if not (slug.isascii() and slug.isalnum() and slug.islower() and slug[0].isalpha() and len(name) <= 63):
+    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", name):
         return [
             f"{path}:{line}: departments.{name}: a name is used in URLs and folders; "
             "use lower-case letters, digits, '-' and '_', starting with a letter"
@@ -178,7 +202,9 @@ def _explain(error: ValidationError, tree: yaml.Node | None, path: Path, prefix:
         where = (*prefix, *problem["loc"])
         key = ".".join(map(str, where))
         start = f"{path}:{_line_of(tree, where)}: {key}: "
-        if problem["type"] == "extra_forbidden":
+        if where[-1] == "[key]":
+            lines.append(f"{start}a name must be text, found {problem['input']!r}; put it in quotes")
+        elif problem["type"] == "extra_forbidden":
             lines.append(start + _unknown_key(str(where[-1]), _known_keys(where[:-1])))
         elif problem["type"] == "missing":
             lines.append(start + "this key is required and missing")

@@ -7,6 +7,7 @@
     │   ├── UnknownModelError     4   404   no model of that name
     │   ├── NotTrainedError       4   404   a department that has no expert yet
     │   └── MissingFilesError     4   404   the model is known, its files are gone
+    ├── TrainingError             7   500   a run went wrong
     ├── RequestError              5   400   a request cannot be served as it stands
     └── BusyError                 6   429   the queue is full
 
@@ -83,6 +84,13 @@ class MissingFilesError(ModelError):
 
     def __init__(self, name: str, path: Path, fix: str) -> None:
         super().__init__(f"the files of {name!r} are gone: {path} does not exist; {fix}")
+
+
+class TrainingError(QuintetError):
+    """A run did not lead to an expert."""
+
+    exit_code = 7
+    code = "training_error"
 
 
 class RequestError(QuintetError):

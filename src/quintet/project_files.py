@@ -15,12 +15,13 @@ def create_project(folder: Path) -> list[Path]:
         raise ConfigError(f"{folder / CONFIG_NAME} exists already; choose another folder, or delete it first")
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; choose a folder")
-    made = []
-    for source in sorted(path for path in SAMPLE.rglob("*") if path.is_file()):
-        target = folder / source.relative_to(SAMPLE)
-        if target.exists():
+    files = {folder / file.relative_to(SAMPLE): file for file in SAMPLE.rglob("*") if file.is_file()}
+    # A copy that was interrupted may go on: files that are the same already do not stand in the way.
+    for target, source in files.items():
+        if target.exists() and target.read_bytes() != source.read_bytes():
             raise ConfigError(f"{target} exists already and would be overwritten; choose an empty folder")
+    # The config comes last: a folder that has one is whole.
+    for target in sorted(files, key=lambda path: (path.name == CONFIG_NAME, path)):
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-        made.append(target)
-    return made
+        shutil.copyfile(files[target], target)
+    return sorted(files)

@@ -62,6 +62,8 @@ def test_blank_lines_are_no_rows_but_are_counted_as_lines(tmp_path: Path) -> Non
             "hr.jsonl:1: found the fields 'question'; expected messages; or question/answer",
         ),
         ({"question": " ", "answer": "So."}, "hr.jsonl:1: field 'question' is empty; fill it in"),
+        ('{"question": "\\ud83d", "answer": "So."}', "field 'question' holds half a character"),
+        ("[" * 100_000, "hr.jsonl:1: not usable JSON"),
         ({"question": 7, "answer": "So."}, "hr.jsonl:1: field 'question': expected text, found 7"),
         ({"question": "Why?", "answer": "So.", "tag": 1}, "hr.jsonl:1: unknown field 'tag'"),
         ({"messages": "hello"}, "hr.jsonl:1: field 'messages': expected a list of turns"),
@@ -98,5 +100,16 @@ def test_every_bad_row_is_listed_up_to_twenty_and_the_rest_counted(tmp_path: Pat
 
 def test_a_file_that_is_missing_or_empty_is_refused(tmp_path: Path) -> None:
     assert "the file has no rows" in refusal(tmp_path)
-    with pytest.raises(DataError, match="does not exist"):
+    with pytest.raises(DataError, match=r"none.jsonl is no file"):
         load_examples(tmp_path / "none.jsonl")
+
+
+def test_another_kind_of_file_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "hr.csv").write_text("question,answer\n")
+    with pytest.raises(DataError, match=r"hr.csv: expected a .jsonl file"):
+        load_examples(tmp_path / "hr.csv")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path) -> None:
+    (tmp_path / "hr.jsonl").write_bytes(b'\xef\xbb\xbf{"question": "Why?", "answer": "So."}\r\n')
+    assert load_examples(tmp_path / "hr.jsonl")[0].question == "Why?"

@@ -32,8 +32,30 @@ def test_the_split_depends_on_the_seed_and_on_nothing_else() -> None:
     assert split_by_group(rows, 0.2, 1) != split_by_group(rows, 0.2, 2)
 
 
-def test_something_is_always_left_to_train_on() -> None:
-    assert len(split_by_group(examples(2, 1), 0.99, seed=1).train) == 1
+def test_a_large_group_is_not_held_out_whole() -> None:
+    labels = [Example((Message("user", str(n)), Message("assistant", "no")), "no", n) for n in range(90)]
+    for seed in range(5):
+        split = split_by_group(labels + examples(5, 2), 0.1, seed)
+        assert len(split.held_out) == 10
+        assert {e.group for e in split.train} >= {"no"}
+
+
+def test_data_that_cannot_be_split_names_the_ways_out(project: Project) -> None:
+    edit = project.root / "quintet.yaml"
+    edit.write_text(edit.read_text().replace("    eval_data: departments/hr.eval.jsonl\n", ""))
+    rows = "".join(json.dumps({"question": str(n), "answer": "no"}) + "\n" for n in range(30))
+    (project.root / "departments" / "hr.jsonl").write_text(rows)
+    with pytest.raises(DataError, match="30 rows in 1 groups cannot be split"):
+        load_split(Project.load(project.root), "hr")
+
+
+def test_one_question_with_two_answers_may_not_stand_on_both_sides(project: Project) -> None:
+    edit = project.root / "quintet.yaml"
+    edit.write_text(edit.read_text().replace("    eval_data: departments/hr.eval.jsonl\n", "    eval_fraction: 0.5\n"))
+    rows = "".join(json.dumps({"question": "Why?", "answer": str(n)}) + "\n" for n in range(10))
+    (project.root / "departments" / "hr.jsonl").write_text(rows)
+    with pytest.raises(DataError, match="this held-out question is also trained on"):
+        load_split(Project.load(project.root), "hr")
 
 
 def test_a_held_out_file_is_the_held_out_half(project: Project) -> None:

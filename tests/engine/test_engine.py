@@ -131,13 +131,24 @@ def test_a_reader_who_leaves_frees_the_place(engine: TransformersEngine) -> None
     assert asyncio.run(leave()) == 12
 
 
-def test_adapters_load_once_and_stay(engine: TransformersEngine, adapters: list[Adapter]) -> None:
-    async def load_twice() -> set[str]:
+def test_adapters_load_once_and_stay(
+    engine: TransformersEngine, adapters: list[Adapter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def load_twice() -> None:
+        await asyncio.gather(engine.load(adapters[0]), engine.load(adapters[0]))
         await engine.load(adapters[0])
-        await engine.load(adapters[0])
-        return engine.status.loaded
 
-    assert asyncio.run(load_twice()) == {adapters[0].digest}
+    calls: list[Adapter] = []
+    load = engine._load_weights
+
+    def counted(adapter: Adapter) -> None:
+        calls.append(adapter)
+        load(adapter)
+
+    monkeypatch.setattr(engine, "_load_weights", counted)
+    asyncio.run(load_twice())
+    assert calls == [adapters[0]]
+    assert engine.status.loaded == {adapters[0].digest}
 
 
 def test_a_broken_adapter_fails_its_request_and_no_other(
@@ -158,5 +169,6 @@ def test_a_closed_engine_fails_what_waits(tiny_base: Path) -> None:
         await engine.close()
         return await asyncio.gather(*asked, return_exceptions=True)
 
-    for result in asyncio.run(close_early()):
-        assert isinstance(result, ModelError) or len(result) == 12  # type: ignore[arg-type]
+    first, *waiting = asyncio.run(close_early())
+    assert isinstance(first, ModelError) or first == reference(tiny_base, None)
+    assert all(isinstance(result, ModelError) for result in waiting)

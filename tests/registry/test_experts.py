@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,15 +14,22 @@ def make_expert(project: Project, run: Path) -> Expert:
     staged.mkdir()
     for name in ("adapter_model.safetensors", "adapter_config.json", "tokenizer.json"):
         (staged / name).write_text(name)
-    expert = Expert("hr", int(run.name), "lora", "nano", "b" * 64, "f" * 64, "d" * 64, 1.0, 12, run / "expert")
+    digests = ("b" * 64, "a" * 64, "f" * 64, "d" * 64)
+    expert = Expert("hr", int(run.name), "lora", "nano", *digests, 1.0, 12, run / "expert")
     return publish(staged, expert)
 
 
-def test_runs_are_numbered_from_one_and_numbers_are_never_used_again(project: Project) -> None:
+def test_runs_are_numbered_one_above_the_highest(project: Project) -> None:
     runs = [new_run(project, "hr") for _ in range(3)]
     assert [run.name for run in runs] == ["1", "2", "3"]
     runs[0].rmdir()
     assert new_run(project, "hr").name == "4"
+
+
+def test_runs_that_start_at_once_get_numbers_of_their_own(project: Project) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        runs = list(pool.map(lambda _: new_run(project, "hr").name, range(12)))
+    assert sorted(map(int, runs)) == list(range(1, 13))
 
 
 def test_a_published_expert_is_read_back_as_it_was(project: Project) -> None:

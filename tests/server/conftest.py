@@ -91,6 +91,7 @@ def _make_expert(
         method="lora",
         base_model=source,
         base_digest=base or base_digest(source),
+        data_digest="a",
         fingerprint="f",
         digest=digest_files(staged / WEIGHTS),
         seconds=1.0,

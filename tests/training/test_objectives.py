@@ -1,8 +1,7 @@
 import pytest
-import torch
 from transformers import PreTrainedTokenizerFast
 
-from quintet.chat import IGNORED, ChatTranslator
+from quintet.chat import ChatTranslator
 from quintet.data.loading import Example, Message
 from quintet.errors import DataError
 from quintet.training.objectives import sft_dataset
@@ -23,14 +22,3 @@ def test_rows_over_the_context_are_refused_by_line_never_cut(tokenizer: PreTrain
     rows = [example("Now.", 1), example("now " * 300, 2)]
     with pytest.raises(DataError, match=r"hr.jsonl:2: the row has \d+ tokens, the base's context holds 64"):
         sft_dataset(rows, ChatTranslator(tokenizer), 64, "hr.jsonl")
-
-
-def test_the_loss_is_the_mean_over_trained_tokens_alone() -> None:
-    # Two rows, vocabulary of 2; by hand: -log softmax at the two trained positions, averaged over both.
-    from transformers.loss.loss_utils import ForCausalLMLoss
-
-    logits = torch.tensor([[[2.0, 0.0], [0.0, 1.0], [5.0, 5.0]]])
-    labels = torch.tensor([[IGNORED, 0, IGNORED]])
-    assert ForCausalLMLoss(logits, labels, vocab_size=2).item() == pytest.approx(0.126928, abs=1e-5)
-    labels = torch.tensor([[IGNORED, 0, 0]])
-    assert ForCausalLMLoss(logits, labels, vocab_size=2).item() == pytest.approx((0.126928 + 1.313262) / 2, abs=1e-5)

@@ -2,10 +2,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+from quintet.base_model import load_model
+from quintet.chat import IGNORED
 from quintet.config import Project
-from quintet.errors import DataError
+from quintet.errors import DataError, TrainingError
 from quintet.registry.experts import Expert, newest_expert
 from quintet.training.run import find_trained, plan_run, train
 from tests.conftest import write_project
@@ -80,6 +83,47 @@ def test_the_same_seed_trains_the_same_weights(project: Project) -> None:
     newest = newest_expert(project, "hr")
     assert newest is not None
     assert newest.version == 2
+
+
+def test_the_loss_is_the_mean_cross_entropy_of_the_trained_tokens(project: Project) -> None:
+    # One batch holds all 12 rows, and an untrained LoRA changes nothing: the first loss can be had from the base.
+    project = edit_config(project, epochs=1)
+    plan = plan_run(project, "hr")
+    train(project, plan)
+    logged = json.loads((project.runs / "hr" / "1" / "metrics.jsonl").read_text().splitlines()[-1])["train_loss"]
+    base = load_model(plan.source, "cpu")
+    total, count = 0.0, 0
+    for row in plan.rows:
+        log_probs = base(torch.tensor([row["input_ids"]])).logits[0].detach().log_softmax(-1)
+        for position, label in enumerate(row["labels"]):
+            if label != IGNORED:
+                total -= float(log_probs[position - 1, label])
+                count += 1
+    # The run computes in bfloat16 where the processor can.
+    assert logged == pytest.approx(total / count, rel=0.02)
+
+
+def test_weights_that_are_not_finite_are_no_expert(project: Project) -> None:
+    project = edit_config(project, learning_rate=1e30, epochs=5)
+    with pytest.raises(TrainingError, match=r"lower training.learning_rate \(it is 1e\+30\)"):
+        train(project, plan_run(project, "hr"))
+    assert newest_expert(project, "hr") is None
+
+
+def test_the_adapters_config_depends_on_what_was_trained_alone(project: Project) -> None:
+    project = edit_config(project, epochs=1)
+    expert = train(project, plan_run(project, "hr"))
+    settings = json.loads((expert.folder / "adapter_config.json").read_text())
+    assert settings["target_modules"] == sorted(settings["target_modules"])
+    assert settings["base_model_name_or_path"] == project.config.base_model
+
+
+def test_a_row_too_long_for_the_base_stops_before_anything_is_made(project: Project) -> None:
+    with (project.root / "departments" / "hr.jsonl").open("a") as stream:
+        stream.write(json.dumps({"question": "Long?", "answer": "word " * 400}) + "\n")
+    with pytest.raises(DataError, match=r"hr.jsonl:13: the row has \d+ tokens, the base's context holds 256"):
+        plan_run(project, "hr")
+    assert not project.runs.exists()
 
 
 def test_progress_is_reported_step_by_step(project: Project) -> None:

@@ -13,7 +13,7 @@ class NanoConfig:
     # Where things are.
     corpus: Path = ROOT.parent / "shared" / "corpus"
     sample: Path = ROOT / "src" / "quintet" / "sample"
-    work: Path = ROOT / "build" / "nano"
+    work: Path = ROOT / ".nano"
     out: Path = ROOT / "src" / "quintet" / "nano" / "weights"
 
     # Model: Llama with grouped-query attention and tied embeddings.

@@ -1,7 +1,7 @@
 """Pretrain nano: tokenise once, then one loop over packed tokens with Muon and AdamW, on CPU or GPU.
 
 python -m tools.pretrain_nano.pretrain             # the whole recipe
-python -m tools.pretrain_nano.pretrain --steps 200 --instruct-from 150 --work build/try --out build/try/out
+python -m tools.pretrain_nano.pretrain --steps 200 --instruct-from 150 --work .nano-try --out .nano-try/out
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Print what nano is worth: bits per byte beside yardsticks, fine-tuning scores, and answers to read.
 
-python -m tools.pretrain_nano.report [--work build/nano]
+python -m tools.pretrain_nano.report [--work .nano]
 """
 
 import argparse
@@ -97,7 +97,7 @@ def main(config: NanoConfig) -> None:
         results = fine_tune(Path(folder) / "wrenfield")
     console.print(scores(results))
     for item in results[0][1].items[::15][:10]:
-        console.print(f"\n[bold]{item.question}[/]\n  expert ({item.expert_f1:.2f}): {item.expert}", markup=True)
+        console.print(f"\n{item.question}\n  expert ({item.expert_f1:.2f}): {item.expert}", markup=False)
         console.print(f"  reference:     {item.reference}\n  base:          {item.base[:200]!r}", markup=False)
 
 

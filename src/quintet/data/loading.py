@@ -1,5 +1,6 @@
 """JSONL rows → examples. Every row is validated before anything is trained; every refusal names its line."""
 
+import codecs
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -58,11 +59,13 @@ def load_examples(path: Path) -> list[Example]:
     is optional. Raises DataError naming file, line, field, what was found and the fix, for every bad row.
     """
     if not path.is_file():
-        raise DataError([f"{path} does not exist; name an existing JSONL file under 'data:' in quintet.yaml"])
+        raise DataError([f"{path} is no file; expected the JSONL file that quintet.yaml names"])
+    if path.suffix != ".jsonl":
+        raise DataError([f"{path}: expected a .jsonl file, one JSON object a line; convert it and name the new file"])
     examples: list[Example] = []
     problems: list[str] = []
     seen: dict[tuple[Message, ...], int] = {}
-    for number, raw in enumerate(path.read_bytes().splitlines(), 1):
+    for number, raw in enumerate(path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
         if not raw.strip():
             continue
         try:
@@ -88,6 +91,8 @@ def _parse_row(raw: bytes, line: int) -> Example:
         raise _RowError(f"not UTF-8 at byte {error.start + 1}; save the file as UTF-8") from None
     except json.JSONDecodeError as error:
         raise _RowError(f"not valid JSON at column {error.colno}: {error.msg}; mend or remove the row") from None
+    except (ValueError, RecursionError) as error:
+        raise _RowError(f"not usable JSON: {error}; mend or remove the row") from None
     if not isinstance(row, dict):
         raise _RowError(f"expected a JSON object, found {_show(row)}")
     shape = next((shape for shape in SHAPES if shape.fields <= row.keys()), None)
@@ -112,6 +117,8 @@ def _show(value: object) -> str:
 def _text(value: object, field: str) -> str:
     if not isinstance(value, str):
         raise _RowError(f"field {field!r}: expected text, found {_show(value)}")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise _RowError(f"field {field!r} holds half a character (a lone surrogate); mend the text")
     if not value.strip():
         raise _RowError(f"field {field!r} is empty; fill it in or remove the row")
     return value

@@ -1,6 +1,7 @@
 """Which examples are trained on and which are held out."""
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,26 +34,36 @@ def load_split(project: Project, department: str) -> Split:
         return split
     split = split_by_group(examples, settings.eval_fraction, project.training(department).seed)
     if not split.train or not split.held_out:
+        groups = len({example.group for example in examples})
         raise DataError(
             [
-                f"{data}: {len(examples)} rows in {len({e.group for e in examples})} groups are too few to hold "
-                f"out {settings.eval_fraction:.0%}; add rows or name a held-out file under 'eval_data:'"
+                f"{data}: {len(examples)} rows in {groups} groups cannot be split to hold out "
+                f"{settings.eval_fraction:.0%}; add rows, give rows a 'group' where one answer belongs to many "
+                "questions, or name a held-out file under 'eval_data:'"
             ]
         )
+    _refuse_leaks(split, data, data)
     return split
 
 
+def data_digest(project: Project, department: str) -> str:
+    """Return the digest of what decides which rows are trained: the file, and how it is split."""
+    settings = project.department(department)
+    split = None if settings.eval_data else (settings.eval_fraction, project.training(department).seed)
+    return hashlib.sha256(project.path(settings.data).read_bytes() + repr(split).encode()).hexdigest()
+
+
 def split_by_group(examples: list[Example], fraction: float, seed: int) -> Split:
-    """Hold out whole groups, in the order of a seeded hash, until `fraction` of the rows are held out."""
-    sizes: dict[str, int] = {}
-    for example in examples:
-        sizes[example.group] = sizes.get(example.group, 0) + 1
-    wanted, held = fraction * len(examples), set[str]()
+    """Hold out whole groups, in the order of a seeded hash, up to `fraction` of the rows and at least one.
+
+    A group larger than what is still wanted is passed over: it would take a whole class away from training.
+    """
+    sizes = Counter(example.group for example in examples)
+    left, held = max(1, round(fraction * len(examples))), set[str]()
     for group in sorted(sizes, key=lambda g: hashlib.sha256(f"{seed}:{g}".encode()).digest()):
-        if wanted <= 0 or len(held) == len(sizes) - 1:
-            break
-        held.add(group)
-        wanted -= sizes[group]
+        if sizes[group] <= left:
+            held.add(group)
+            left -= sizes[group]
     return Split([e for e in examples if e.group not in held], [e for e in examples if e.group in held])
 
 

@@ -102,8 +102,11 @@ class TransformersEngine:
             self._waiting += change
 
     def _load(self, adapter: Adapter) -> None:
-        if adapter.digest in self._loaded:
-            return
+        if adapter.digest not in self._loaded:
+            self._load_weights(adapter)
+            self._loaded.add(adapter.digest)
+
+    def _load_weights(self, adapter: Adapter) -> None:
         name = _adapter_name(adapter)
         try:
             # Read once beforehand: PEFT changes the model before it reads, and would leave it changed.
@@ -117,7 +120,6 @@ class TransformersEngine:
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             raise ModelError(f"the adapter in {adapter.folder} cannot be loaded: {error}") from error
         self._model.eval()
-        self._loaded.add(adapter.digest)
 
     def _generate(self, request: Request, room: int, emit: Callable[[Token], None], stopped: threading.Event) -> None:
         if stopped.is_set():

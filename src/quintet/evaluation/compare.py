@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from statistics import mean
 from typing import Any
 
@@ -14,7 +15,8 @@ from quintet import base_model
 from quintet.chat import ChatTranslator
 from quintet.config import Project
 from quintet.data.loading import Example
-from quintet.data.splits import load_split
+from quintet.data.splits import data_digest, load_split
+from quintet.errors import DataError
 from quintet.evaluation.metrics import exact_match, token_f1
 from quintet.registry.experts import Expert, write_json
 
@@ -48,7 +50,7 @@ class Evaluation:
     """What an expert is worth beside its base."""
 
     expert: str
-    digest: str
+    identity: str
     base: Scores
     tuned: Scores
     items: tuple[Item, ...]
@@ -58,6 +60,8 @@ def evaluate(project: Project, expert: Expert, progress: Progress | None = None)
     """Let base and expert answer the department's held-out questions, and keep the result beside the expert."""
     expert.check_files()
     source = base_model.locate(project.config.base_model, project.root)
+    expert.check_base(base_model.base_digest(source), project.config.base_model)
+    _check_data(project, expert)
     translator = ChatTranslator(base_model.load_tokenizer(str(expert.folder)))
     device = base_model.pick_device()
     model: Any = PeftModel.from_pretrained(base_model.load_model(source, device), str(expert.folder)).eval()
@@ -75,21 +79,43 @@ def evaluate(project: Project, expert: Expert, progress: Progress | None = None)
     for context in (model.disable_adapter(), nullcontext()):
         with context:
             answers.append(_answer_all(model, translator, examples, settings.max_tokens, settings.batch_size, report))
-    result = _score(expert, examples, *answers)
+    result = _score(expert, _identity(project, expert), examples, *answers)
     write_json(expert.folder.parent / EVALUATION_FILE, asdict(result))
     return result
 
 
-def read_evaluation(expert: Expert) -> Evaluation | None:
-    """Return the stored evaluation of exactly these weights, if there is one."""
-    path = expert.folder.parent / EVALUATION_FILE
-    if not path.is_file():
-        return None
-    stored = json.loads(path.read_text("utf-8"))
-    if stored["digest"] != expert.digest:
-        return None
-    items = tuple(Item(**item) for item in stored["items"])
-    return Evaluation(stored["expert"], stored["digest"], Scores(**stored["base"]), Scores(**stored["tuned"]), items)
+def read_evaluation(project: Project, expert: Expert) -> Evaluation | None:
+    """Return the stored evaluation of exactly these weights, questions and settings, if there is one."""
+    try:
+        stored = json.loads((expert.folder.parent / EVALUATION_FILE).read_text("utf-8"))
+        found = Evaluation(
+            expert=stored["expert"],
+            identity=stored["identity"],
+            base=Scores(**stored["base"]),
+            tuned=Scores(**stored["tuned"]),
+            items=tuple(Item(**item) for item in stored["items"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # none yet, or not one of ours: measured again
+    return found if found.identity == _identity(project, expert) else None
+
+
+def _identity(project: Project, expert: Expert) -> str:
+    """Return the digest of all that an evaluation depends on."""
+    held_out = [asdict(example) for example in load_split(project, expert.department).held_out]
+    parts = [expert.digest, held_out, project.config.evaluation.max_tokens]
+    return sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _check_data(project: Project, expert: Expert) -> None:
+    """Refuse to measure on rows of other data: some of them may have been trained on."""
+    if data_digest(project, expert.department) != expert.data_digest:
+        raise DataError(
+            [
+                f"the data of {expert.department} has changed since {expert.name} was trained, so what is held out now "
+                f"may have been trained on; train again: quintet train {expert.department}"
+            ]
+        )
 
 
 def _answer_all(
@@ -139,14 +165,14 @@ def _until_end(ids: list[int], end_ids: Sequence[int]) -> list[int]:
     return ids[:end]
 
 
-def _score(expert: Expert, examples: Sequence[Example], base: list[str], tuned: list[str]) -> Evaluation:
+def _score(expert: Expert, identity: str, examples: Sequence[Example], base: list[str], tuned: list[str]) -> Evaluation:
     items = tuple(
         Item(e.question, e.answer, b, t, round(token_f1(b, e.answer), 4), round(token_f1(t, e.answer), 4))
         for e, b, t in zip(examples, base, tuned, strict=True)
     )
     return Evaluation(
         expert.name,
-        expert.digest,
+        identity,
         Scores(_mean(i.base_f1 for i in items), _mean(exact_match(i.base, i.reference) for i in items)),
         Scores(_mean(i.expert_f1 for i in items), _mean(exact_match(i.expert, i.reference) for i in items)),
         items,

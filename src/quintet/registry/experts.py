@@ -7,25 +7,32 @@ import hashlib
 import json
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from quintet.config import Project
-from quintet.errors import MissingFilesError, ModelError
+from quintet.errors import MissingFilesError, ModelError, NotTrainedError, UnknownModelError
 
+BASE = "base"
+"""The name of the bare base, where an expert's could stand."""
 EXPERT_FILE = "expert.json"
 WEIGHTS = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
 class Expert:
-    """What a run produced, and what made it: `fingerprint` covers config, data and base, `digest` the weights."""
+    """What a run produced, and what made it.
+
+    `data_digest` covers the trained rows, `fingerprint` those, the settings and the base, `digest` the weights.
+    """
 
     department: str
     version: int
     method: str
     base_model: str
     base_digest: str
+    data_digest: str
     fingerprint: str
     digest: str
     seconds: float
@@ -41,6 +48,14 @@ class Expert:
     def megabytes(self) -> float:
         """Size of the weights on disk, in 10^6 bytes."""
         return (self.folder / WEIGHTS).stat().st_size / 1e6
+
+    def check_base(self, digest: str, name: str) -> None:
+        """Raise ModelError when the base in use is not the one that the expert was trained on."""
+        if self.base_digest != digest:
+            raise ModelError(
+                f"expert {self.name!r} was trained on the base {self.base_model!r} ({self.base_digest[:12]}), and "
+                f"{name!r} is in use now ({digest[:12]}); train again: quintet train {self.department}"
+            )
 
     def check_files(self) -> None:
         """Raise MissingFilesError naming the first file that is gone."""
@@ -79,14 +94,36 @@ def read_expert(file: Path) -> Expert:
         raise ModelError(f"{file} cannot be read ({error}); delete its run folder and train again") from None
 
 
+def find_expert(project: Project, name: str) -> Expert:
+    """Return the expert of a name such as `hr` (its newest) or `hr@1`.
+
+    Raises UnknownModelError, or NotTrainedError for a department without an expert.
+    """
+    department, at, _ = name.partition("@")
+    if department not in project.config.departments:
+        raise UnknownModelError(name, [*project.config.departments, BASE])
+    experts = list_experts(project, department)
+    if not at:
+        if not experts:
+            raise NotTrainedError(department, project.runs / department)
+        return experts[-1]
+    found = next((expert for expert in experts if expert.name == name), None)
+    if found is None:
+        raise UnknownModelError(name, [*project.config.departments, BASE, *(expert.name for expert in experts)])
+    return found
+
+
 def new_run(project: Project, department: str) -> Path:
-    """Make and return the folder of the next run: one above the highest there has been."""
+    """Make and return the folder of the next run: one above the highest there is."""
     parent = project.runs / department
     parent.mkdir(parents=True, exist_ok=True)
-    taken = [int(folder.name) for folder in parent.iterdir() if folder.name.isdigit()]
-    run = parent / str(max(taken, default=0) + 1)
-    run.mkdir()
-    return run
+    while True:
+        taken = [int(folder.name) for folder in parent.iterdir() if folder.name.isdigit()]
+        run = parent / str(max(taken, default=0) + 1)
+        # Another process may have taken the number in between.
+        with suppress(FileExistsError):
+            run.mkdir()
+            return run
 
 
 def publish(staged: Path, expert: Expert) -> Expert:

@@ -9,10 +9,9 @@ from quintet.base_model import base_digest, load_tokenizer, locate
 from quintet.chat import ChatTranslator
 from quintet.config import Project
 from quintet.engine.base import Adapter, Engine
-from quintet.errors import ModelError, NotTrainedError, UnknownModelError
-from quintet.registry.experts import Expert, list_experts, newest_expert
+from quintet.errors import ModelError
+from quintet.registry.experts import BASE, Expert, find_expert, list_experts, newest_expert
 
-BASE = "base"
 Status = Literal["loaded", "not loaded", "not trained"]
 
 
@@ -65,18 +64,7 @@ class Catalog:
 
         Raises UnknownModelError, or NotTrainedError for a department without an expert.
         """
-        if name == BASE:
-            return None
-        department, _, version = name.partition("@")
-        if department not in self._project.config.departments:
-            raise UnknownModelError(name, self.names)
-        if not version and "@" not in name:
-            return self._newest(department)
-        experts = list_experts(self._project, department)
-        found = next((expert for expert in experts if expert.name == name), None)
-        if found is None:
-            raise UnknownModelError(name, [*self.names, *(expert.name for expert in experts)])
-        return found
+        return None if name == BASE else find_expert(self._project, name)
 
     async def open(self, name: str) -> Model:
         """Return the model of that name, loaded; raise ModelError when it cannot answer."""
@@ -105,12 +93,6 @@ class Catalog:
             names += [expert.name for expert in experts if expert.digest in held]
         return names
 
-    def _newest(self, department: str) -> Expert:
-        expert = newest_expert(self._project, department)
-        if expert is None:
-            raise NotTrainedError(department, self._project.runs / department)
-        return expert
-
     def _is_ready(self, expert: Expert | None, key: tuple[str, str]) -> bool:
         held = expert is None or expert.digest in self._engine.status.loaded
         return held and key in self._translators
@@ -130,12 +112,7 @@ class Catalog:
     async def _check_base(self, expert: Expert) -> None:
         # Hashing a base of some gigabytes takes seconds, the first time.
         running = await asyncio.to_thread(base_digest, self._base)
-        if expert.base_digest != running:
-            raise ModelError(
-                f"expert {expert.name!r} was trained on the base {expert.base_model!r} "
-                f"({expert.base_digest[:12]}), and this server runs {self._project.config.base_model!r} "
-                f"({running[:12]}); train again: quintet train {expert.department}"
-            )
+        expert.check_base(running, self._project.config.base_model)
 
     async def _entry(self, department: str) -> Entry:
         try:

@@ -11,9 +11,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from quintet.data.loading import Message
-from quintet.registry.experts import EXPERT_FILE, Expert
+from quintet.registry.experts import BASE, EXPERT_FILE, Expert
 from quintet.server.answering import Answer, prepare_answer
-from quintet.server.catalog import BASE, Model
+from quintet.server.catalog import Model
 from quintet.server.disconnection import EventStream, while_connected
 from quintet.server.error_responses import describe
 from quintet.server.schemas import (

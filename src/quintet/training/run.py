@@ -25,7 +25,8 @@ from trl import SFTConfig, SFTTrainer
 from quintet import base_model
 from quintet.chat import ChatTranslator
 from quintet.config import Project, TrainingConfig
-from quintet.data.splits import Split, load_split
+from quintet.data.splits import Split, data_digest, load_split
+from quintet.errors import TrainingError
 from quintet.registry.experts import (
     WEIGHTS,
     Expert,
@@ -48,25 +49,28 @@ class Plan:
     department: str
     training: TrainingConfig
     source: str
-    split: Split
+    rows: Dataset
+    translator: ChatTranslator
+    held_out: int
+    data_digest: str
     fingerprint: str
 
 
 def plan_run(project: Project, department: str) -> Plan:
-    """Validate the department's config and data, so that a broken row stops before anything is loaded."""
+    """Validate the department's config and data, so that a broken or too long row stops before anything is trained."""
     training = project.training(department)
     source = base_model.locate(project.config.base_model, project.root)
     split = load_split(project, department)
-    settings = project.department(department)
-    files = [settings.data] + ([settings.eval_data] if settings.eval_data else [])
+    data = data_digest(project, department)
     identity = {
         "base": base_model.base_digest(source),
         "training": training.model_dump(mode="json"),
-        "data": digest_files(*(project.path(file) for file in files)),
-        "eval_fraction": settings.eval_fraction if settings.eval_data is None else None,
+        "data": data,
     }
     fingerprint = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return Plan(department, training, source, split, fingerprint)
+    translator = ChatTranslator(base_model.load_tokenizer(source))
+    rows = _tokenise(project, department, split, translator, source)
+    return Plan(department, training, source, rows, translator, len(split.held_out), data, fingerprint)
 
 
 def find_trained(project: Project, plan: Plan) -> Expert | None:
@@ -81,34 +85,32 @@ def find_trained(project: Project, plan: Plan) -> Expert | None:
 
 def train(project: Project, plan: Plan, progress: Progress | None = None) -> Expert:
     """Train the planned expert and publish it as the department's next version."""
-    translator = ChatTranslator(base_model.load_tokenizer(plan.source))
     device = base_model.pick_device()
-    dataset = _tokenise(project, plan, translator)
-    model = _load_for_training(plan.source, device, max(map(len, dataset["input_ids"])))
+    model = _load_for_training(plan.source, device, max(map(len, plan.rows["input_ids"])))
     run = new_run(project, plan.department)
     _write_settings(run, project, plan)
     began = time.monotonic()
     trainer = (_CpuTrainer if device == "cpu" else SFTTrainer)(
         model=model,
         args=_arguments(plan.training, run, device),
-        train_dataset=dataset,
-        processing_class=translator.tokenizer,
+        train_dataset=plan.rows,
+        processing_class=plan.translator.tokenizer,
         peft_config=peft_config(plan.training),
         callbacks=[_Reporter(progress, run / "metrics.jsonl")],
     )
     # The caller's progress bar shows what this would print.
     trainer.remove_callback(PrinterCallback)
     trainer.train()
-    return _publish(project, plan, run, trainer, translator, time.monotonic() - began)
+    return _publish(project, plan, run, trainer, time.monotonic() - began)
 
 
-def _tokenise(project: Project, plan: Plan, translator: ChatTranslator) -> Dataset:
+def _tokenise(project: Project, department: str, split: Split, translator: ChatTranslator, source: str) -> Dataset:
     """Tokenise both halves: what is measured later must fit the context as well as what is trained."""
-    settings = project.department(plan.department)
-    context = base_model.context_length(plan.source)
+    settings = project.department(department)
+    context = base_model.context_length(source)
     held_out = project.path(settings.eval_data or settings.data)
-    sft_dataset(plan.split.held_out, translator, context, str(held_out))
-    return sft_dataset(plan.split.train, translator, context, str(project.path(settings.data)))
+    sft_dataset(split.held_out, translator, context, str(held_out))
+    return sft_dataset(split.train, translator, context, str(project.path(settings.data)))
 
 
 def _load_for_training(source: str, device: str, longest: int) -> PreTrainedModel:
@@ -151,7 +153,7 @@ def _arguments(training: TrainingConfig, run: Path, device: str) -> SFTConfig:
 def _has_fast_bfloat16(device: str) -> bool:
     if device == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 class _CpuTrainer(SFTTrainer):
@@ -187,20 +189,23 @@ def _write_settings(run: Path, project: Project, plan: Plan) -> None:
     settings = {
         "department": plan.department,
         "base_model": project.config.base_model,
-        "rows": {"train": len(plan.split.train), "held_out": len(plan.split.held_out)},
+        "rows": {"train": len(plan.rows), "held_out": plan.held_out},
         "training": plan.training.model_dump(mode="json"),
     }
     (run / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
 
 
-def _publish(
-    project: Project, plan: Plan, run: Path, trainer: SFTTrainer, translator: ChatTranslator, seconds: float
-) -> Expert:
+def _publish(project: Project, plan: Plan, run: Path, trainer: SFTTrainer, seconds: float) -> Expert:
     staged = run / "expert.part"
     model: Any = trainer.model
+    if not all(torch.isfinite(p).all() for p in model.parameters() if p.requires_grad):
+        raise TrainingError(
+            f"the weights of {plan.department} are not finite any more; lower training.learning_rate "
+            f"(it is {plan.training.learning_rate:g}) and train again"
+        )
     model.save_pretrained(staged)
-    translator.tokenizer.save_pretrained(staged)
-    digest = digest_files(staged / WEIGHTS, staged / "adapter_config.json")
+    _settle_adapter_config(staged / "adapter_config.json", project.config.base_model)
+    plan.translator.tokenizer.save_pretrained(staged)
     return publish(
         staged,
         Expert(
@@ -209,10 +214,20 @@ def _publish(
             method=plan.training.method,
             base_model=project.config.base_model,
             base_digest=base_model.base_digest(plan.source),
+            data_digest=plan.data_digest,
             fingerprint=plan.fingerprint,
-            digest=digest,
+            digest=digest_files(staged / WEIGHTS, staged / "adapter_config.json"),
             seconds=round(seconds, 1),
-            examples=len(plan.split.train),
+            examples=len(plan.rows),
             folder=run / "expert",
         ),
     )
+
+
+def _settle_adapter_config(path: Path, base: str) -> None:
+    """Make PEFT's config depend on what was trained alone: it lists modules in random order, and names our folder."""
+    settings = json.loads(path.read_text("utf-8"))
+    settings["base_model_name_or_path"] = base
+    if isinstance(settings.get("target_modules"), list):
+        settings["target_modules"].sort()
+    path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")

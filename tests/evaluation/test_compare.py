@@ -1,0 +1,77 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM
+
+from quintet.config import Project
+from quintet.errors import DataError, MissingFilesError, ModelError
+from quintet.evaluation.compare import evaluate, greedy, read_evaluation
+from quintet.registry.experts import Expert
+from quintet.training.run import plan_run, train
+from tests.conftest import write_project
+
+
+@pytest.fixture
+def trained(tmp_path: Path, tiny_base: Path) -> tuple[Project, Expert]:
+    project = write_project(tmp_path / "company", tiny_base)
+    return project, train(project, plan_run(project, "hr"))
+
+
+def test_batched_answers_are_those_given_one_by_one(tiny_base: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32).eval()
+    prompts = [[5, 60, 70], [5, 60, 70, 80, 90, 100, 110], [9]]
+    together = greedy(model, prompts, (2,), 12)
+    assert together == [greedy(model, [prompt], (2,), 12)[0] for prompt in prompts]
+
+
+def test_an_expert_that_learnt_its_facts_scores_above_its_base(trained: tuple[Project, Expert]) -> None:
+    result = evaluate(*trained)
+    assert result.tuned.f1 > result.base.f1 + 0.5
+    assert len(result.items) == 4
+    assert result.items[0].expert == result.items[0].reference
+
+
+def test_an_evaluation_is_kept_and_read_back(trained: tuple[Project, Expert]) -> None:
+    assert read_evaluation(*trained) is None
+    assert evaluate(*trained) == read_evaluation(*trained)
+
+
+def test_an_evaluation_of_other_questions_is_not_taken(trained: tuple[Project, Expert]) -> None:
+    project, expert = trained
+    evaluate(project, expert)
+    with (project.root / "departments" / "hr.eval.jsonl").open("a") as stream:
+        stream.write(json.dumps({"question": "Another?", "answer": "Yes."}) + "\n")
+    assert read_evaluation(project, expert) is None
+
+
+def test_progress_ends_at_both_answers_to_every_question(trained: tuple[Project, Expert]) -> None:
+    seen: list[tuple[int, int]] = []
+    evaluate(*trained, lambda done, total: seen.append((done, total)))
+    assert seen == [(4, 8), (8, 8)]
+
+
+def test_changed_training_data_is_refused(trained: tuple[Project, Expert]) -> None:
+    project, expert = trained
+    with (project.root / "departments" / "hr.jsonl").open("a") as stream:
+        stream.write(json.dumps({"question": "Another?", "answer": "Yes."}) + "\n")
+    with pytest.raises(DataError, match="the data of hr has changed since hr@1 was trained"):
+        evaluate(project, expert)
+
+
+def test_another_base_is_refused(trained: tuple[Project, Expert]) -> None:
+    project, expert = trained
+    config = yaml.safe_load((project.root / "quintet.yaml").read_text())
+    config["base_model"] = "nano"
+    (project.root / "quintet.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(ModelError, match=r"'hr@1' was trained on the base .* and 'nano' is in use now"):
+        evaluate(Project.load(project.root), expert)
+
+
+def test_files_that_are_gone_are_named(trained: tuple[Project, Expert]) -> None:
+    project, expert = trained
+    (expert.folder / "adapter_model.safetensors").unlink()
+    with pytest.raises(MissingFilesError, match=r"adapter_model.safetensors does not exist"):
+        evaluate(project, expert)

@@ -14,7 +14,6 @@ from datasets import Dataset
 from transformers import (
     PreTrainedModel,
     PrinterCallback,
-    Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -23,7 +22,7 @@ from transformers import (
 from trl import SFTConfig, SFTTrainer
 
 from quintet import base_model
-from quintet.chat import ChatTranslator
+from quintet.chat import IGNORED, ChatTranslator
 from quintet.config import Project, TrainingConfig
 from quintet.data.splits import Split, data_digest, load_split
 from quintet.errors import TrainingError
@@ -100,7 +99,13 @@ def train(project: Project, plan: Plan, progress: Progress | None = None) -> Exp
     )
     # The caller's progress bar shows what this would print.
     trainer.remove_callback(PrinterCallback)
-    trainer.train()
+    try:
+        trainer.train()
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"the GPU's memory does not hold a batch of {plan.training.batch_size} rows; lower training.batch_size and "
+            "raise training.gradient_accumulation by as much"
+        ) from error
     return _publish(project, plan, run, trainer, time.monotonic() - began)
 
 
@@ -132,12 +137,12 @@ def _arguments(training: TrainingConfig, run: Path, device: str) -> SFTConfig:
         warmup_steps=training.warmup,
         weight_decay=training.weight_decay,
         max_grad_norm=1.0,
+        # Short runs have few steps to average over: 0.95 forgets old gradients in 20 of them, 0.999 in 1,000.
+        adam_beta2=0.95,
         seed=training.seed,
         data_seed=training.seed,
         bf16=_has_fast_bfloat16(device),
         use_cpu=device == "cpu",
-        # Rows of like length share a batch, so that little of it is padding.
-        train_sampling_strategy="group_by_length",
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
         gradient_checkpointing=device != "cpu",
@@ -157,11 +162,27 @@ def _has_fast_bfloat16(device: str) -> bool:
 
 
 class _CpuTrainer(SFTTrainer):
-    """On a CPU, takes the model's own loss: TRL's chunked head saves GPU memory, but triples a CPU's step time."""
+    """On a CPU, applies the model's head to the trained positions alone: no other logits are ever used.
 
-    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+    TRL's chunked head, made to save GPU memory, takes half of a CPU's step.
+    """
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         """Return the mean cross-entropy of the trained tokens."""
-        return Trainer.compute_loss(self, *args, **kwargs)
+        inputs = dict(inputs)
+        targets = inputs.pop("labels")[:, 1:]
+        trained = targets != IGNORED
+        head = model.get_output_embeddings()
+        hook = head.register_forward_pre_hook(lambda _, hidden: (hidden[0][:, :-1][trained],))
+        try:
+            outputs = model(**inputs)
+        finally:
+            hook.remove()
+        total = torch.nn.functional.cross_entropy(outputs.logits.float(), targets[trained], reduction="sum")
+        loss = total / (trained.sum() if num_items_in_batch is None else num_items_in_batch)
+        return (loss, outputs) if return_outputs else loss
 
 
 class _Reporter(TrainerCallback):

@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --disable-pip-version-check --quiet
+TORCH  := torch>=2.9,<2.14
 DIR    ?= wrenfield
 
 .PHONY: help setup quickstart test test-slow check clean
@@ -36,7 +37,7 @@ $(BIN)/python:
 # TORCH_INDEX names another index for PyTorch alone, such as that of its CPU builds.
 $(VENV)/.installed: pyproject.toml $(BIN)/python
 	@echo "Installing Quintet in $(VENV) (a few minutes the first time)"
-	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) 'torch>=2.9,<2.14')
+	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) '$(TORCH)')
 	$(PIP) --editable .
 	@touch $@
 

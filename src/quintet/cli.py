@@ -279,7 +279,7 @@ def _greet(project: Project, host: str, port: int) -> None:
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
     url = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
     first = next(iter(project.config.departments))
-    out.print(f"Serving {escape(project.config.company)} on {url} (interactive docs: {url}/docs). Ctrl+C stops.")
+    out.print(f"Serving {escape(project.config.company)} on {url} (docs: {url}/docs). Ctrl+C stops.", soft_wrap=True)
     out.print(
         f"""  curl {url}/api/{first} -H 'Content-Type: application/json' -d '{{"query": "Hello"}}'""",
         style="dim", soft_wrap=True, markup=False,
@@ -378,7 +378,7 @@ def _results_table(results: list[tuple["Expert", "Evaluation"]]) -> Table:
     table = Table(title="Held-out questions: base against expert", box=SIMPLE_HEAD, title_justify="left")
     table.add_column("department", no_wrap=True)
     table.add_column("method")
-    for heading in ("questions", "base F1", "expert F1", "exact", "seconds", "MB"):
+    for heading in ("asked", "base F1", "expert F1", "exact", "seconds", "MB"):
         table.add_column(heading, justify="right")
     for expert, result in results:
         better = "green" if result.tuned.f1 > result.base.f1 else "red"

@@ -131,4 +131,5 @@ def test_every_key_is_explained_in_the_documentation() -> None:
 
 def test_the_example_of_the_documentation_is_valid() -> None:
     text = (Path(__file__).parents[1] / "docs" / "config.md").read_text("utf-8")
-    parse_config(text.split("```yaml\n")[1].split("```")[0], Path("quintet.yaml"))
+    example = parse_config(text.split("```yaml\n")[1].split("```")[0], Path("quintet.yaml"))
+    assert list(example.departments) == ["hr", "finance"]

@@ -193,7 +193,7 @@ def ask(
 ) -> None:
     """Ask one question here and now, without a server.
 
-    [bold]Example:[/] quintet ask "How many days of leave do I get?" -d hr
+    [bold]Example:[/] quintet ask "How long does probation last?" -d hr
     """
     from quintet.engine.base import Sampling
     from quintet.registry.experts import BASE, find_expert

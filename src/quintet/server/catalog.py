@@ -54,11 +54,6 @@ class Catalog:
         self._translators: dict[tuple[str, str], ChatTranslator] = {}
         self._loading = asyncio.Lock()
 
-    @property
-    def names(self) -> list[str]:
-        """Every name that may be asked for, but for versions."""
-        return [*self._project.config.departments, BASE]
-
     def find(self, name: str) -> Expert | None:
         """Return the expert of a name such as `hr` or `hr@1`, or None for `base`.
 

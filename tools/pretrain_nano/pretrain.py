@@ -45,9 +45,10 @@ def build_model(config: NanoConfig, tokenizer: PreTrainedTokenizerBase) -> Llama
 def prepare(config: NanoConfig) -> PreTrainedTokenizerBase:
     """Write tokenizer, `held.json`, `text.npy` and `instruct.npy` to the work folder, unless they are there."""
     work = config.work
-    if (work / "instruct.npy").exists():
-        return PreTrainedTokenizerFast.from_pretrained(work / "tokenizer")
     work.mkdir(parents=True, exist_ok=True)
+    claim(work, choices(config))
+    if (work / "prepared").exists():
+        return PreTrainedTokenizerFast.from_pretrained(work / "tokenizer")
     train, held = load_corpus(config)
     handbooks = load_handbooks(config)
     documents = train + handbooks * config.handbook_repeats
@@ -60,7 +61,22 @@ def prepare(config: NanoConfig) -> PreTrainedTokenizerBase:
     lessons = [str(tokenizer.apply_chat_template(chat, tokenize=False)) for chat in chats]
     lessons += handbooks * config.handbook_instruct_repeats
     np.save(work / "instruct.npy", _tokenise(_shuffled(lessons, config.seed), tokenizer))
+    (work / "prepared").touch()
     return tokenizer
+
+
+def choices(config: NanoConfig) -> dict[str, object]:
+    """Return what shapes the weights: every setting but where things are."""
+    return {key: value for key, value in asdict(config).items() if not isinstance(value, Path)}
+
+
+def claim(work: Path, wanted: dict[str, object]) -> None:
+    """Refuse a work folder that was begun with other choices: its files would be taken for this recipe's."""
+    note = work / "config.json"
+    if not note.exists():
+        note.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+    elif json.loads(note.read_text("utf-8")) != wanted:
+        raise SystemExit(f"{work} was begun with other choices ({note}); name another folder with --work, or delete it")
 
 
 def _shuffled(documents: list[str], seed: int) -> list[str]:
@@ -120,8 +136,9 @@ def pretrain(config: NanoConfig) -> None:
     )
     save(log.model, tokenizer, config.out)
     entries = json.loads((config.work / "pretraining.json").read_text()) + log.entries
-    settings = {key: value for key, value in asdict(config).items() if not isinstance(value, Path)}
-    (config.out / "pretraining.json").write_text(json.dumps({"config": settings, "log": entries[::5]}, indent=1) + "\n")
+    (config.out / "pretraining.json").write_text(
+        json.dumps({"config": choices(config), "log": entries[::5]}, indent=1) + "\n"
+    )
 
 
 @dataclass

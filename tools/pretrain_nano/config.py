@@ -7,6 +7,20 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
+class Phase:
+    """One stretch of training: how long, in rows of what length, of what, at which share of the peak rates.
+
+    `mix` counts the rows of each stream in a batch; `rates` are the corners of the schedule, as (share of the steps,
+    share of the peak rate).
+    """
+
+    steps: int
+    sequence: int
+    mix: tuple[tuple[str, int], ...]
+    rates: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
 class NanoConfig:
     """The shape of the model, what it reads, and how long it learns."""
 
@@ -30,20 +44,20 @@ class NanoConfig:
     holdout_every: int = 200
     handbook_repeats: int = 4
 
-    # The instruction phase: how many chats there are, and how often each of the small texts is read.
+    # Lessons: how many chats there are, and how often each of the small texts is read.
     chat_examples: int = 16_000
     closed_book_repeats: int = 5
     handbook_instruct_repeats: int = 20
+    recall_examples: int = 120_000
+    recall_known: int = 2_000
 
-    # Training: one schedule over both phases; the instruction phase reads full-length rows, half of them more text.
-    steps: int = 1953
-    instruct_from: int = 1500
-    batch_tokens: int = 8192
-    sequence: int = 256
-    instruct_sequence: int = 1024
+    # Training. Each phase keeps its weights and starts with fresh optimiser state.
+    phases: tuple[Phase, ...] = (
+        Phase(1500, 256, (("text", 32),), ((0, 0), (0.026, 1), (0.651, 1), (1, 0.464))),
+        Phase(453, 1024, (("text", 4), ("lessons", 4)), ((0, 0.464), (1, 0))),
+        Phase(1000, 512, (("text", 5), ("lessons", 3), ("recall", 8)), ((0, 0), (0.05, 0.7), (0.3, 0.7), (1, 0))),
+    )
     muon_lr: float = 0.02
     adam_lr: float = 3e-3
     weight_decay: float = 0.05
-    warmup: float = 0.02
-    decay: float = 0.5
     seed: int = 20

@@ -173,7 +173,7 @@ def _fact(random_: random.Random) -> tuple[str, str]:
     return statement.format(**slots), random_.choice(questions).format(**slots)
 
 
-def _chat(question: str, answer: str) -> Chat:
+def as_chat(question: str, answer: str) -> Chat:
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
@@ -185,23 +185,23 @@ def _from_context(random_: random.Random) -> Chat:
         slots = _fill(random_)
         answer = random_.choice(DECLINES).format(**slots)
     context = " ".join(statement for statement, _ in facts)
-    return _chat(random_.choice(ASKS).format(context=context, question=question), answer)
+    return as_chat(random_.choice(ASKS).format(context=context, question=question), answer)
 
 
-def _sentences(text: str) -> list[str]:
+def sentences_of(text: str) -> list[str]:
     parts = re.split(r"(?<=[.!?])\s+", re.sub(r"\s+", " ", text))
     return [part for part in parts if 6 <= len(part.split()) <= 40 and part[0].isupper() and part[-1] == "."]
 
 
 def _from_health(document: str, random_: random.Random) -> Chat | None:
     question, _, answer = document.partition("\n")
-    sentences = _sentences(answer)[: random_.randint(1, 3)]
+    sentences = sentences_of(answer)[: random_.randint(1, 3)]
     question = re.sub(r"\s+\?", "?", question.replace("(are)", "").replace("  ", " ")).strip()
-    return _chat(question, " ".join(sentences)) if sentences else None
+    return as_chat(question, " ".join(sentences)) if sentences else None
 
 
 def _from_passage(document: str, random_: random.Random) -> Chat | None:
-    sentences = _sentences(document)
+    sentences = sentences_of(document)
     if len(sentences) < 3:
         return None
     start = random_.randrange(len(sentences) - 2)
@@ -212,7 +212,7 @@ def _from_passage(document: str, random_: random.Random) -> Chat | None:
         return None
     topic = " and ".join(random_.sample(words[:4], 2)) if len(words) > 3 else words[0]
     ask = random_.choice(("What does it say about {t}?", "Which sentence is about {t}?", "Tell me about {t}.", "{t}?"))
-    return _chat(random_.choice(ASKS).format(context=" ".join(passage), question=ask.format(t=topic)), answer)
+    return as_chat(random_.choice(ASKS).format(context=" ".join(passage), question=ask.format(t=topic)), answer)
 
 
 def closed_book(seed: int) -> Iterator[Chat]:
@@ -226,7 +226,7 @@ def closed_book(seed: int) -> Iterator[Chat]:
         for thing in things:
             slots = _fill(random_) | {key: thing, key.capitalize(): thing[0].upper() + thing[1:]}
             for question in questions:
-                yield _chat(question.format(**slots), statement.format(**slots))
+                yield as_chat(question.format(**slots), statement.format(**slots))
 
 
 def make_chats(documents: list[str], count: int, seed: int) -> Iterator[Chat]:
@@ -240,7 +240,7 @@ def make_chats(documents: list[str], count: int, seed: int) -> Iterator[Chat]:
         if draw < 0.5:
             chat: Chat | None = _from_context(random_)
         elif draw < 0.52:
-            chat = _chat(*random_.choice(SMALL_TALK))
+            chat = as_chat(*random_.choice(SMALL_TALK))
         else:
             chat = (_from_health if is_health else _from_passage)(document, random_)
         if chat is not None:

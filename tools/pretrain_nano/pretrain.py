@@ -1,25 +1,29 @@
 """Pretrain nano: tokenise once, then one loop over packed tokens with Muon and AdamW, on CPU or GPU.
 
 python -m tools.pretrain_nano.pretrain             # the whole recipe
-python -m tools.pretrain_nano.pretrain --steps 200 --instruct-from 150 --work .nano-try --out .nano-try/out
+python -m tools.pretrain_nano.pretrain --muon-lr 0.01 --work .nano-try --out .nano-try/out
 """
 
 import argparse
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from tools.pretrain_nano.config import NanoConfig
+from tools.pretrain_nano.config import NanoConfig, Phase
 from tools.pretrain_nano.corpus import load_corpus, load_handbooks
-from tools.pretrain_nano.instruct import closed_book, make_chats
+from tools.pretrain_nano.instruct import Chat, closed_book, make_chats
+from tools.pretrain_nano.recall import make_recall
 from tools.pretrain_nano.tokenizer import END_OF_TEXT, train_tokenizer
+
+LOG = "pretraining.json"
 
 
 def build_model(config: NanoConfig, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
@@ -42,8 +46,8 @@ def build_model(config: NanoConfig, tokenizer: PreTrainedTokenizerBase) -> Llama
     )
 
 
-def prepare(config: NanoConfig) -> PreTrainedTokenizerBase:
-    """Write tokenizer, `held.json`, `text.npy` and `instruct.npy` to the work folder, unless they are there."""
+def prepare(config: NanoConfig) -> PreTrainedTokenizerFast:
+    """Write tokenizer, `held.json` and the ids of each stream to the work folder, unless they are there."""
     work = config.work
     work.mkdir(parents=True, exist_ok=True)
     claim(work, choices(config))
@@ -51,18 +55,33 @@ def prepare(config: NanoConfig) -> PreTrainedTokenizerBase:
         return PreTrainedTokenizerFast.from_pretrained(work / "tokenizer")
     train, held = load_corpus(config)
     handbooks = load_handbooks(config)
-    documents = train + handbooks * config.handbook_repeats
-    tokenizer = train_tokenizer([*train[::4], *documents[len(train) :]], config)
-    tokenizer.save_pretrained(work / "tokenizer")
+    if not (work / "tokenizer").exists():
+        sample = [*train[::4], *handbooks * config.handbook_repeats]
+        train_tokenizer(sample, config).save_pretrained(work / "tokenizer")
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(work / "tokenizer")
     (work / "held.json").write_text(json.dumps(held), encoding="utf-8")
-    np.save(work / "text.npy", _tokenise(_shuffled(documents, config.seed), tokenizer))
-    chats = [*make_chats(train, config.chat_examples, config.seed)]
-    chats += [*closed_book(config.seed)] * config.closed_book_repeats
-    lessons = [str(tokenizer.apply_chat_template(chat, tokenize=False)) for chat in chats]
-    lessons += handbooks * config.handbook_instruct_repeats
-    np.save(work / "instruct.npy", _tokenise(_shuffled(lessons, config.seed), tokenizer))
+    for name, documents in streams(config, train, handbooks, tokenizer).items():
+        np.save(work / f"{name}.npy", _tokenise(_shuffled(documents, config.seed), tokenizer))
     (work / "prepared").touch()
     return tokenizer
+
+
+def streams(
+    config: NanoConfig, train: list[str], handbooks: list[str], tokenizer: PreTrainedTokenizerBase
+) -> dict[str, list[str]]:
+    """Return what the phases read, by the names that their mixes use."""
+    chats = [*make_chats(train, config.chat_examples, config.seed)]
+    chats += [*closed_book(config.seed)] * config.closed_book_repeats
+    recall = make_recall(train, config.recall_examples, config.recall_known, config.seed)
+
+    def render(chat: Chat) -> str:
+        return str(tokenizer.apply_chat_template(chat, tokenize=False))
+
+    return {
+        "text": train + handbooks * config.handbook_repeats,
+        "lessons": [*map(render, chats), *handbooks * config.handbook_instruct_repeats],
+        "recall": [*map(render, recall)],
+    }
 
 
 def choices(config: NanoConfig) -> dict[str, object]:
@@ -96,83 +115,73 @@ def _tokenise(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> np.nd
     return np.concatenate(ids)
 
 
-def windows(config: NanoConfig, first: int) -> Iterator[torch.Tensor]:
-    """Yield `[rows, sequence]` ids from step `first` on: text; then text and lessons in turn."""
-    tokens = {name: np.load(config.work / f"{name}.npy") for name in ("text", "instruct")}
-    at = {"text": first * config.batch_tokens, "instruct": 0}
+def windows(config: NanoConfig, index: int) -> Iterator[torch.Tensor]:
+    """Yield the batches of phase `index`, `[rows, sequence]` ids each; streams go on where earlier phases left them."""
+    phase, read = config.phases[index], Counter[str]()
+    for earlier in config.phases[:index]:
+        read.update({name: rows * earlier.sequence * earlier.steps for name, rows in earlier.mix})
+    tokens = {name: np.load(config.work / f"{name}.npy") for name, _ in phase.mix}
 
-    def take(name: str, length: int) -> np.ndarray:
-        start = at[name] if at[name] + length <= len(tokens[name]) else 0
-        at[name] = start + length
-        return tokens[name][start : start + length].astype(np.int64)
+    def take(name: str) -> np.ndarray:
+        rows = len(tokens[name]) // phase.sequence
+        start = read[name] // phase.sequence % rows * phase.sequence
+        read[name] += phase.sequence
+        return tokens[name][start : start + phase.sequence].astype(np.int64)
 
-    for step in range(first, config.steps):
-        is_instruct = step >= config.instruct_from
-        length = config.instruct_sequence if is_instruct else config.sequence
-        names = ["instruct" if is_instruct and row % 2 else "text" for row in range(config.batch_tokens // length)]
-        yield torch.from_numpy(np.stack([take(name, length) for name in names]))
+    for _ in range(phase.steps):
+        yield torch.from_numpy(np.stack([take(name) for name, rows in phase.mix for _ in range(rows)]))
 
 
-def rate(step: int, config: NanoConfig) -> float:
-    """Return the share of the peak learning rate: linear warm-up, constant, linear decay to zero."""
-    warm = max(1, int(config.steps * config.warmup))
-    return min(1.0, (step + 1) / warm, (config.steps - step) / (config.steps * config.decay))
+def rate(step: int, phase: Phase) -> float:
+    """Return the share of the peak learning rate at a step: straight lines between the phase's corners."""
+    shares, rates = zip(*phase.rates, strict=True)
+    return float(np.interp((step + 1) / phase.steps, shares, rates))
 
 
 def pretrain(config: NanoConfig) -> None:
     """Run the recipe and write `model.safetensors`, config and tokenizer to `config.out`.
 
-    The phases are two runs of one loop, so that a stop costs one phase at most: each keeps its weights in the work
-    folder, and starts with fresh optimiser state.
+    A phase that is done already, by the folder it left, is not run again: a stop costs one phase at most.
     """
     tokenizer = prepare(config)
-    middle = config.work / "pretrained"
-    if not (middle / "model.safetensors").exists():
-        log = run_phase(build_model(config, tokenizer), config, 0, config.instruct_from)
-        save(log.model, tokenizer, middle)
-        (config.work / "pretraining.json").write_text(json.dumps(log.entries))
-    log = run_phase(
-        LlamaForCausalLM.from_pretrained(middle, dtype=torch.float32), config, config.instruct_from, config.steps
-    )
-    save(log.model, tokenizer, config.out)
-    entries = json.loads((config.work / "pretraining.json").read_text()) + log.entries
-    (config.out / "pretraining.json").write_text(
-        json.dumps({"config": choices(config), "log": entries[::5]}, indent=1) + "\n"
-    )
+    model = build_model(config, tokenizer)
+    for index in range(len(config.phases)):
+        done = config.work / f"phase-{index + 1}"
+        if not (done / LOG).exists():
+            entries = run_phase(model, config, index)
+            save(model, tokenizer, done)
+            (done / LOG).write_text(json.dumps(entries))
+        model = LlamaForCausalLM.from_pretrained(done, dtype=torch.float32)
+    save(model, tokenizer, config.out)
+    logs = [json.loads((config.work / f"phase-{i + 1}" / LOG).read_text()) for i in range(len(config.phases))]
+    note = {"config": choices(config), "log": [log[::5] for log in logs]}
+    (config.out / LOG).write_text(json.dumps(note, indent=1) + "\n")
 
 
-@dataclass
-class Phase:
-    """A trained model and what was logged on the way."""
-
-    model: LlamaForCausalLM
-    entries: list[dict[str, float]]
-
-
-def run_phase(model: LlamaForCausalLM, config: NanoConfig, first: int, last: int) -> Phase:
-    """Train from step `first` up to `last` of the one schedule."""
+def run_phase(model: LlamaForCausalLM, config: NanoConfig, index: int) -> list[dict[str, float]]:
+    """Train the model in place through phase `index`, and return what was logged on the way."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = model.to(device)
+    model.to(device)
+    phase, began = config.phases[index], time.monotonic()
     optimizers = build_optimizers(model, config)
     peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
-    compiled = torch.compile(model)
-    began, entries = time.monotonic(), []
-    for step, ids in zip(range(first, last), windows(config, first), strict=False):
+    compiled, entries = torch.compile(model), []
+    for step, ids in enumerate(windows(config, index)):
         ids = ids.to(device)
         with torch.autocast(device.type, dtype=torch.bfloat16):
             loss = compiled(input_ids=ids, labels=ids).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer, peak in zip(optimizers, peaks, strict=True):
-            optimizer.param_groups[0]["lr"] = peak * rate(step, config)
+            optimizer.param_groups[0]["lr"] = peak * rate(step, phase)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        if step % 20 == 0 or step == last - 1:
+        if step % 20 == 0 or step == phase.steps - 1:
             entries.append({"step": step, "loss": round(loss.item(), 4), "seconds": round(time.monotonic() - began)})
-            print(f"{entries[-1]} of {last} steps", flush=True)
+            print(f"phase {index + 1}: {entries[-1]} of {phase.steps} steps", flush=True)
             if math.isnan(entries[-1]["loss"]):
                 raise SystemExit("the loss is not a number: lower muon_lr")
-    return Phase(model, entries)
+    return entries
 
 
 def build_optimizers(model: LlamaForCausalLM, config: NanoConfig) -> list[torch.optim.Optimizer]:
@@ -195,7 +204,7 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: Pa
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    for field in ("out", "work", "steps", "instruct_from", "muon_lr", "batch_tokens"):
+    for field in ("out", "work", "muon_lr", "adam_lr"):
         kind = type(getattr(NanoConfig(), field))
         parser.add_argument(f"--{field.replace('_', '-')}", type=Path if issubclass(kind, Path) else kind)
     chosen = {key: value for key, value in vars(parser.parse_args()).items() if value is not None}

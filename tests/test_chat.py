@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from quintet.chat import DEFAULT_TEMPLATE, IGNORED, ChatTranslator
-from quintet.data.loading import Message
+from quintet.data.examples import Message
 from quintet.errors import ModelError
 from tests.conftest import make_tokenizer
 

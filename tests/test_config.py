@@ -6,6 +6,7 @@ from quintet.config import (
     Config,
     DepartmentConfig,
     EvaluationConfig,
+    FormatConfig,
     LoraConfig,
     Project,
     ServingConfig,
@@ -122,7 +123,7 @@ def test_an_unknown_department_names_those_there_are() -> None:
 
 def test_every_key_is_explained_in_the_documentation() -> None:
     text = (Path(__file__).parents[1] / "docs" / "config.md").read_text("utf-8")
-    for section in (Config, DepartmentConfig, TrainingConfig, EvaluationConfig, ServingConfig):
+    for section in (Config, DepartmentConfig, FormatConfig, TrainingConfig, EvaluationConfig, ServingConfig):
         for key in section.model_fields.keys() - {"evaluation", "serving", "lora"}:
             assert f"`{key}`" in text or f"## {key}" in text, key
     for key in LoraConfig.model_fields:

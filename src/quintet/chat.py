@@ -4,17 +4,23 @@ Knows nothing of files, departments or models; a tokenizer is all it holds.
 """
 
 import threading
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from itertools import islice
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from quintet.data.loading import Message
+from quintet.data.examples import Message
 from quintet.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
+FRAMES = 256
+"""Sequences of roles whose frame is remembered: most conversations of a company are of one or two."""
 
 # For a base that brings no template of its own: plain turns, so that no token has to be added to its vocabulary.
 DEFAULT_TEMPLATE = (
@@ -34,13 +40,26 @@ class Encoded:
     labels: list[int]
 
 
-@dataclass(frozen=True)
-class _Span:
+class _Span(NamedTuple):
     """Characters [start, end) of the rendered text that are one message's content."""
 
     start: int
     end: int
     role: str
+
+
+class _Rendered(NamedTuple):
+    """A conversation as the template writes it, and where each message's content lies in it."""
+
+    text: str
+    spans: list[_Span]
+
+
+class _Coded(NamedTuple):
+    """Token ids, and where it was asked for the characters [start, end) of each."""
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
 
 
 class ChatTranslator:
@@ -56,46 +75,62 @@ class ChatTranslator:
         self.tokenizer = tokenizer
         # A fast tokenizer switches modes while it works (`split_special_tokens`): threads must take turns.
         self._turn = threading.Lock()
+        self._frame = lru_cache(FRAMES)(self._make_frame)
+        self._tail = lru_cache(FRAMES)(self._find_tail)
         added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
         self._specials = sorted({*tokenizer.all_special_tokens, *added}, key=len, reverse=True)
-        self._end = self._find_end_of_turn()
-        if not self.decode(self._code("Hello there", is_plain=True)[0]).strip():
+        self._first_letters = {special[0] for special in self._specials}
+        self._ending, self._end = self._find_end_of_turn()
+        if not self.decode(self._code(["Hello there"], is_plain=True)[0].ids).strip():
             raise ModelError("the tokenizer turns every text into nothing; is its tokenizer.json missing?")
 
     def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
         """Return the ids after which the assistant speaks."""
-        text, spans = self._render(messages, add_generation_prompt=True)
-        return self._tokenise(text, spans)[0]
+        return self._tokenise(self._render([messages], add_generation_prompt=True))[0].ids
 
     def encode_example(self, messages: Sequence[Message]) -> Encoded:
         """Return ids and labels: what the assistant must say, with its end of turn, is trained, nothing else is.
 
         The ids up to the last answer are those that `encode_prompt` gives when serving, and the last id ends the turn.
         """
-        text, spans = self._render(messages, add_generation_prompt=False)
-        text = text[: spans[-1].end] + self._end
-        answers = [
-            (self._answer_start(messages[:turn], text, span.start), span.end + self._end_length(text, span.end))
-            for turn, span in enumerate(spans)
-            if span.role == "assistant"
-        ]
-        ids, offsets = self._tokenise(text, spans)
-        prompt = self.encode_prompt(messages[:-1])
-        if ids[: len(prompt)] != prompt:
-            return self._joined(prompt, text[answers[-1][0] : spans[-1].end], len(answers))
-        labels = [
-            id_ if start < stop and any(start < last and first < stop for first, last in answers) else IGNORED
-            for id_, (start, stop) in zip(ids, offsets, strict=True)
-        ]
-        return Encoded(ids, labels)
+        return self.encode_examples([messages])[0]
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of generated ids, without special tokens."""
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+    def encode_examples(self, conversations: Sequence[Sequence[Message]]) -> list[Encoded]:
+        """Return what `encode_example` gives for each conversation, several times faster than one by one."""
+        texts = [
+            _Rendered(text[: spans[-1].end] + self._ending, spans)
+            for text, spans in self._render(conversations, add_generation_prompt=False)
+        ]
+        # Each answer's prompt, row by row: what a template adds after it is the assistant's to say.
+        prompts = self._render(
+            [m[:turn] for m in conversations for turn, message in enumerate(m) if message.role == "assistant"],
+            add_generation_prompt=True,
+        )
+        of_row = _by_row(prompts, [sum(m.role == "assistant" for m in messages) for messages in conversations])
+        # Where each token stands is asked only when it is needed to find the earlier answers: it takes long.
+        coded = self._tokenise(texts, with_offsets=len(prompts) > len(texts))
+        return [self._mask(text, c, before) for text, c, before in zip(texts, coded, of_row, strict=True)]
+
+    def count_tokens(self, conversations: Sequence[Sequence[Message]]) -> list[tuple[int, int]]:
+        """Return how many ids each conversation has, and how many of them are trained."""
+        encoded = self.encode_examples(conversations)
+        return [(len(e.ids), len(e.labels) - e.labels.count(IGNORED)) for e in encoded]
+
+    def decode(self, ids: Sequence[int], *, with_specials: bool = False) -> str:
+        """Return the text of ids, without special tokens unless they are asked for."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=not with_specials))
 
     def stream(self) -> "TextStream":
         """Return an incremental decoder for one answer."""
         return TextStream(self)
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return the text that each id adds, special tokens as they are written; "" where a character goes on."""
+        stream = TextStream(self, with_specials=True)
+        pieces = [stream.push(id_) for id_ in ids]
+        if pieces:
+            pieces[-1] += stream.finish()
+        return pieces
 
     @property
     def end_ids(self) -> tuple[int, ...]:
@@ -103,89 +138,152 @@ class ChatTranslator:
         ends: Any = self.tokenizer.convert_tokens_to_ids([self._end, self.tokenizer.eos_token])
         return tuple(dict.fromkeys(ends))
 
-    def _find_end_of_turn(self) -> str:
-        """Return the special token that the template writes after an answer; without one, the end of text is used."""
+    def _find_end_of_turn(self) -> tuple[str, str]:
+        """Return what the template writes to end an answer, and the special token that it is or ends with.
+
+        Llama 2's template puts a space before its end of text. Without any special token, the end of text is used.
+        """
         mark = "\ue000"
         try:
-            text = self._apply([Message("user", "Hi"), Message("assistant", mark)], add_generation_prompt=False)
+            (text,) = self._apply([[Message("user", "Hi"), Message("assistant", mark)]], add_generation_prompt=False)
         except ModelError:
             text = ""
         rest = text.partition(mark)[2]
-        return next((special for special in self._specials if rest.startswith(special)), self.tokenizer.eos_token)
+        space = rest[: len(rest) - len(rest.lstrip())]
+        special = next((special for special in self._specials if rest.startswith(special, len(space))), None)
+        return (space + special, special) if special else (self.tokenizer.eos_token, self.tokenizer.eos_token)
 
-    def _end_length(self, text: str, at: int) -> int:
-        return len(self._end) if text.startswith(self._end, at) else 0
+    def _mask(self, text: _Rendered, coded: _Coded, prompts: list[_Rendered]) -> Encoded:
+        """Return ids and labels of a conversation, given the rendered prompt of each answer."""
+        spans = [span for span in text.spans if span.role == "assistant"]
+        starts = [_answer_start(text.text, span.start, p.text) for span, p in zip(spans, prompts, strict=True)]
+        answer = self._seam(text, coded, prompts[-1])
+        if answer is None:
+            return self._joined(prompts[-1], text.text[starts[-1] : spans[-1].end], len(spans))
+        labels = [IGNORED] * answer + coded.ids[answer:]
+        for span, start in zip(spans[:-1], starts[:-1], strict=True):
+            end = span.end + (len(self._ending) if text.text.startswith(self._ending, span.end) else 0)
+            first = bisect_right(coded.offsets, start, key=itemgetter(1))
+            last = bisect_left(coded.offsets, end, key=itemgetter(0))
+            labels[first:last] = coded.ids[first:last]
+        return Encoded(coded.ids, labels)
 
-    def _answer_start(self, before: Sequence[Message], text: str, content: int) -> int:
-        """Return where the assistant must speak by itself: what a template adds after the prompt is its to say."""
-        prompt = self._apply(before, add_generation_prompt=True)
-        return min(content, len(prompt)) if text.startswith(prompt) else content
+    def _seam(self, text: _Rendered, coded: _Coded, prompt: _Rendered) -> int | None:
+        """Return how many of the conversation's ids are its prompt's; None when the prompt alone has others.
 
-    def _joined(self, prompt: list[int], answer: str, answers: int) -> Encoded:
+        A special token keeps what stands before it and after it apart. So when the template writes one between the
+        last question and the answer, only what follows it needs a second look, which is the same for every row.
+        """
+        special, tail = self._tail(prompt.text[prompt.spans[-1].end :])
+        if tail and text.text.startswith(prompt.text):
+            place = _nth(coded.ids, tail[0], prompt.text.count(special))
+            if coded.ids[place : place + len(tail)] == tail:
+                return place + len(tail)
+        ids = self._tokenise([prompt])[0].ids
+        return len(ids) if coded.ids[: len(ids)] == ids else None
+
+    def _find_tail(self, written: str) -> tuple[str, list[int]]:
+        """Return the last special token of what the template writes, and the ids from it on, or nothing."""
+        place, special = max((written.rfind(special), special) for special in self._specials)
+        return (special, self._code([written[place:]])[0].ids) if place >= 0 else ("", [])
+
+    def _joined(self, prompt: _Rendered, answer: str, answers: int) -> Encoded:
         """Join the served prompt and the answer when their text would merge into one token at the seam."""
         if answers > 1:
             raise ModelError(
                 "the base's chat template lets a prompt and its answer share a token, so conversations of several "
                 "turns cannot be trained as they are served; use single questions, or a base with another template"
             )
-        rest = [*self._code(answer, is_plain=True)[0], self.end_ids[0]]
-        return Encoded(prompt + rest, [IGNORED] * len(prompt) + rest)
+        ids = self._tokenise([prompt])[0].ids
+        rest = [*self._code([answer], is_plain=True)[0].ids, self.end_ids[0]]
+        return Encoded(ids + rest, [IGNORED] * len(ids) + rest)
 
-    def _render(self, messages: Sequence[Message], add_generation_prompt: bool) -> tuple[str, list[_Span]]:
-        """Render the template, and say where in the text each message's content lies.
+    def _render(self, conversations: Sequence[Sequence[Message]], add_generation_prompt: bool) -> list[_Rendered]:
+        """Render the template, and say where in the text each message's content lies."""
+        texts = self._apply(conversations, add_generation_prompt)
+        return [
+            self._locate(text, messages, add_generation_prompt)
+            for text, messages in zip(texts, conversations, strict=True)
+        ]
 
-        The contents are found by rendering once with marks in their place: what stands between the marks is the
-        template's own.
-        """
-        marks = [f"\ue000{number}\ue001" for number in range(len(messages))]
-        marked = [Message(message.role, mark) for message, mark in zip(messages, marks, strict=True)]
-        frame = self._apply(marked, add_generation_prompt)
-        text = self._apply(messages, add_generation_prompt)
-        for contents in ([m.content for m in messages], [m.content.strip() for m in messages]):
-            built, spans, rest = "", [], frame
-            for message, mark, content in zip(messages, marks, contents, strict=True):
-                before, found, rest = rest.partition(mark)
-                if not found:
-                    break  # the template left this turn out
-                built += before + content
-                spans.append(_Span(len(built) - len(content), len(built), message.role))
-            if built + rest == text and len(spans) == len(messages):
-                return text, spans
+    def _locate(self, text: str, messages: Sequence[Message], add_generation_prompt: bool) -> _Rendered:
+        roles = tuple(m.role for m in messages)
+        if found := _fit(text, messages, self._frame(roles, add_generation_prompt)):
+            return found
+        # A template may write the date: what it wrote around yesterday's turns is forgotten.
+        self._frame.cache_clear()
+        if found := _fit(text, messages, self._frame(roles, add_generation_prompt)):
+            return found
         raise ModelError(
             "the chat template changes or drops what is said, so it cannot be told which tokens to train; "
-            f"roles were: {', '.join(m.role for m in messages)}"
+            f"roles were: {', '.join(roles)}"
         )
 
-    def _apply(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
+    def _make_frame(self, roles: tuple[str, ...], add_generation_prompt: bool) -> tuple[str, ...]:
+        """Return what the template writes around the contents of such turns, itself: one piece more than turns.
+
+        Fewer when it leaves a turn out. Found by rendering with marks in the contents' place.
+        """
+        marks = [f"\ue000{number}\ue001" for number in range(len(roles))]
+        marked = [Message(role, mark) for role, mark in zip(roles, marks, strict=True)]
+        pieces, rest = [], self._apply([marked], add_generation_prompt)[0]
+        for mark in marks:
+            before, found, rest = rest.partition(mark)
+            if not found:
+                return ()
+            pieces.append(before)
+        return (*pieces, rest)
+
+    def _apply(self, conversations: Sequence[Sequence[Message]], add_generation_prompt: bool) -> list[str]:
         from jinja2 import TemplateError
 
+        if not conversations:
+            return []
         try:
             rendered = self.tokenizer.apply_chat_template(
-                [m.as_dict() for m in messages], tokenize=False, add_generation_prompt=add_generation_prompt
+                [[m.as_dict() for m in messages] for messages in conversations],
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
             )
         except TemplateError as error:
             raise ModelError(f"the base's chat template refuses these turns: {error}") from error
-        return str(rendered)
+        return list(map(str, rendered))
 
-    def _tokenise(self, text: str, spans: list[_Span]) -> tuple[list[int], list[tuple[int, int]]]:
+    def _tokenise(self, texts: Sequence[_Rendered], *, with_offsets: bool = False) -> list[_Coded]:
         """Tokenise; a special token that stands inside somebody's content becomes the plain text it looks like."""
-        contents = [text[s.start : s.end] for s in spans]
-        if not any(special in content for special in self._specials for content in contents):
-            return self._code(text, is_plain=False)
+        forged = [self._forges(text) for text in texts]
+        honest = [text.text for text, is_forged in zip(texts, forged, strict=True) if not is_forged]
+        plain = iter(self._code(honest, with_offsets=with_offsets))
+        return [
+            self._tokenise_pieces(text) if is_forged else next(plain)
+            for text, is_forged in zip(texts, forged, strict=True)
+        ]
+
+    def _forges(self, text: _Rendered) -> bool:
+        contents = [text.text[s.start : s.end] for s in text.spans]
+        suspects = [content for content in contents if any(letter in content for letter in self._first_letters)]
+        return any(special in content for special in self._specials for content in suspects)
+
+    def _tokenise_pieces(self, text: _Rendered) -> _Coded:
         ids: list[int] = []
         offsets: list[tuple[int, int]] = []
-        for start, end, is_content in _pieces(spans, len(text)):
-            new, places = self._code(text[start:end], is_plain=is_content)
-            ids += new
-            offsets += [(start + a, start + b) for a, b in places]
-        return ids, offsets
+        for start, end, is_content in _pieces(text.spans, len(text.text)):
+            (coded,) = self._code([text.text[start:end]], is_plain=is_content, with_offsets=True)
+            ids += coded.ids
+            offsets += [(start + a, start + b) for a, b in coded.offsets]
+        return _Coded(ids, offsets)
 
-    def _code(self, text: str, *, is_plain: bool) -> tuple[list[int], list[tuple[int, int]]]:
+    def _code(self, texts: list[str], *, is_plain: bool = False, with_offsets: bool = False) -> list[_Coded]:
+        # Asked directly: what transformers does around it takes as long as the tokenizing itself.
+        backend = self.tokenizer.backend_tokenizer
+        encode = backend.encode_batch if with_offsets else backend.encode_batch_fast
         with self._turn:
-            coded = self.tokenizer(
-                text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=is_plain
-            )
-        return list(coded["input_ids"]), list(coded["offset_mapping"])
+            backend.no_truncation()
+            backend.no_padding()
+            backend.encode_special_tokens = is_plain
+            coded = encode(texts, add_special_tokens=False)
+            backend.encode_special_tokens = False
+        return [_Coded(row.ids, row.offsets if with_offsets else []) for row in coded]
 
 
 class TextStream:
@@ -195,8 +293,9 @@ class TextStream:
     when something stands in front; the whole answer need not be decoded again for every token.
     """
 
-    def __init__(self, translator: ChatTranslator) -> None:
+    def __init__(self, translator: ChatTranslator, *, with_specials: bool = False) -> None:
         self._translator = translator
+        self._with_specials = with_specials
         self._before: list[int] = []
         self._ids: list[int] = []
 
@@ -214,8 +313,57 @@ class TextStream:
         return self._new_text()
 
     def _new_text(self) -> str:
-        known = self._translator.decode(self._before)
-        return self._translator.decode(self._before + self._ids)[len(known) :]
+        known = self._translator.decode(self._before, with_specials=self._with_specials)
+        return self._translator.decode(self._before + self._ids, with_specials=self._with_specials)[len(known) :]
+
+
+def _nth(ids: list[int], id_: int, count: int) -> int:
+    """Return the place of the id's occurrence number `count`, from 1; the length when there are fewer."""
+    place = -1
+    try:
+        for _ in range(count):
+            place = ids.index(id_, place + 1)
+    except ValueError:
+        return len(ids)
+    return place
+
+
+def _by_row(prompts: list[_Rendered], counts: list[int]) -> list[list[_Rendered]]:
+    left = iter(prompts)
+    return [list(islice(left, count)) for count in counts]
+
+
+def _answer_start(text: str, content: int, prompt: str) -> int:
+    """Return where the assistant must speak by itself: after the prompt, when the text goes on from there."""
+    return min(content, len(prompt)) if text.startswith(prompt) else content
+
+
+def _fit(text: str, messages: Sequence[Message], frame: tuple[str, ...]) -> _Rendered | None:
+    """Return where the contents stand in the text, as they are or stripped; None when the frame does not give it."""
+    if len(frame) != len(messages) + 1:
+        return None
+    # Ends of the contents placed so far, by where the last one ends: more than one only where a frame begins with the
+    # very white space that may have been stripped.
+    ways: dict[int, list[tuple[int, int]]] = {0: []}
+    for piece, message in zip(frame, messages, strict=False):
+        ways = {
+            start + len(content): [*placed, (start, start + len(content))]
+            for at, placed in ways.items()
+            if text.startswith(piece, at)
+            for content in _as_written(message.content)
+            if text.startswith(content, start := at + len(piece))
+        }
+    found = ways.get(len(text) - len(frame[-1])) if text.endswith(frame[-1]) else None
+    if found is None:
+        return None
+    return _Rendered(text, [_Span(*place, message.role) for place, message in zip(found, messages, strict=True)])
+
+
+def _as_written(content: str) -> set[str]:
+    """Return the forms in which templates write a content: as it is, or without white space at its ends."""
+    if content[:1].isspace() or content[-1:].isspace():
+        return {content, content.strip(), content.lstrip(), content.rstrip()}
+    return {content}
 
 
 def _pieces(spans: list[_Span], length: int) -> Iterator[tuple[int, int, bool]]:

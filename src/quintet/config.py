@@ -46,6 +46,29 @@ class TrainingConfig(_Section):
     lora: LoraConfig = LoraConfig()
 
 
+class FormatConfig(_Section):
+    """How the rows of a data set are read; what is not named here is found out from their columns."""
+
+    shape: (
+        Literal["messages", "conversations", "preference", "question/answer", "prompt/completion", "instruction"] | None
+    ) = None
+    columns: dict[str, str] = Field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    instruction: str | None = Field(None, min_length=1)
+
+    @model_validator(mode="after")
+    def _labels_have_a_shape_of_their_own(self) -> "FormatConfig":
+        if self.labels and self.shape is not None:
+            raise ValueError("a data set with labels has no other shape; remove 'shape' or 'labels'")
+        if self.instruction is not None and not self.labels:
+            raise ValueError("'instruction' is what is asked about each text of a data set with 'labels'; name those")
+        return self
+
+
+TooLong = Literal["refuse", "truncate", "split"]
+"""What becomes of a row over the context length."""
+
+
 class DepartmentConfig(_Section):
     """One department: what it is for, its data, and what it trains differently from the rest."""
 
@@ -53,6 +76,8 @@ class DepartmentConfig(_Section):
     data: Path
     eval_data: Path | None = None
     eval_fraction: float = Field(0.1, gt=0, lt=1)
+    format: FormatConfig = FormatConfig()
+    too_long: TooLong = "refuse"
     training: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -225,6 +250,7 @@ def _known_keys(where: tuple[str | int, ...]) -> list[str]:
         "evaluation": EvaluationConfig,
         "serving": ServingConfig,
         "lora": LoraConfig,
+        "format": FormatConfig,
     }
     if len(where) == 2 and where[0] == "departments":
         return list(DepartmentConfig.model_fields)

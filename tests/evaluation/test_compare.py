@@ -53,11 +53,23 @@ def test_progress_ends_at_both_answers_to_every_question(trained: tuple[Project,
     assert seen == [(4, 8), (8, 8)]
 
 
-def test_changed_training_data_is_refused(trained: tuple[Project, Expert]) -> None:
+def test_when_the_trained_data_has_changed_what_the_training_held_out_is_measured(
+    trained: tuple[Project, Expert],
+) -> None:
     project, expert = trained
+    before = evaluate(project, expert)
+    for name in ("hr.jsonl", "hr.eval.jsonl"):
+        with (project.root / "departments" / name).open("a") as stream:
+            stream.write(json.dumps({"question": f"Another, {name}?", "answer": "Yes."}) + "\n")
+    assert evaluate(project, expert) == before
+
+
+def test_held_out_questions_that_are_gone_are_an_error(trained: tuple[Project, Expert]) -> None:
+    project, expert = trained
+    expert.held_out.unlink()
     with (project.root / "departments" / "hr.jsonl").open("a") as stream:
         stream.write(json.dumps({"question": "Another?", "answer": "Yes."}) + "\n")
-    with pytest.raises(DataError, match="the data of hr has changed since hr@1 was trained"):
+    with pytest.raises(DataError, match=r"held_out\.jsonl cannot be read"):
         evaluate(project, expert)
 
 

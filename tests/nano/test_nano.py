@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from quintet.base_model import NANO_FOLDER
 from quintet.chat import ChatTranslator
-from quintet.data.loading import Message
+from quintet.data.examples import Message
 
 TOKENIZER = AutoTokenizer.from_pretrained(NANO_FOLDER)
 

@@ -9,7 +9,8 @@ from itertools import combinations
 
 import pytest
 
-from quintet.data.loading import Example, load_examples
+from quintet.data.examples import Example
+from quintet.data.loading import load_examples
 from quintet.project_files import SAMPLE
 
 DEPARTMENTS = ("hr", "finance", "sales", "healthcare", "marketing")

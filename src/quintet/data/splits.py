@@ -1,12 +1,15 @@
 """Which examples are trained on and which are held out."""
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from quintet.config import Project
-from quintet.data.loading import Example, load_examples
+from quintet.data.examples import Example, Message
+from quintet.data.formats import data_files
+from quintet.data.loading import load_examples
+from quintet.data.near_duplicates import NearDuplicates
 from quintet.errors import DataError
 
 
@@ -16,6 +19,12 @@ class Split:
 
     train: list[Example]
     held_out: list[Example]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the data should know, in words."""
+        repeats = len(self.train) - len({example.messages for example in self.train})
+        return [f"{repeats} rows repeat another; they are trained as often as they stand"] if repeats else []
 
 
 def load_split(project: Project, department: str) -> Split:
@@ -27,58 +36,97 @@ def load_split(project: Project, department: str) -> Split:
     """
     settings = project.department(department)
     data = project.path(settings.data)
-    examples = load_examples(data)
+    examples = load_examples(data, settings.format)
     if settings.eval_data is not None:
-        split = Split(examples, load_examples(project.path(settings.eval_data)))
-        _refuse_leaks(split, data, project.path(settings.eval_data))
+        split = Split(examples, load_examples(project.path(settings.eval_data), settings.format))
+        _refuse_leaks(split)
         return split
     split = split_by_group(examples, settings.eval_fraction, project.training(department).seed)
     if not split.train or not split.held_out:
-        groups = len({example.group for example in examples})
         raise DataError(
             [
-                f"{data}: {len(examples)} rows in {groups} groups cannot be split to hold out "
-                f"{settings.eval_fraction:.0%}; add rows, give rows a 'group' where one answer belongs to many "
+                f"{data}: {len(examples)} rows in {len(set(_joined_groups(examples)))} groups cannot be split to hold "
+                f"out {settings.eval_fraction:.0%}; add rows, give rows a 'group' where one answer belongs to many "
                 "questions, or name a held-out file under 'eval_data:'"
             ]
         )
-    _refuse_leaks(split, data, data)
     return split
 
 
 def data_digest(project: Project, department: str) -> str:
-    """Return the digest of what decides which rows are trained: the file, and how it is split."""
+    """Return the digest of what decides which rows are trained: the files, how they are read, and how split."""
     settings = project.department(department)
     split = None if settings.eval_data else (settings.eval_fraction, project.training(department).seed)
-    return hashlib.sha256(project.path(settings.data).read_bytes() + repr(split).encode()).hexdigest()
+    total = hashlib.sha256(repr((settings.format, settings.too_long, split)).encode())
+    for file in data_files(project.path(settings.data)):
+        with file.open("rb") as stream:
+            total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()
 
 
-def split_by_group(examples: list[Example], fraction: float, seed: int) -> Split:
+def split_by_group(examples: Sequence[Example], fraction: float, seed: int) -> Split:
     """Hold out whole groups, in the order of a seeded hash, up to `fraction` of the rows and at least one.
 
-    A group larger than what is still wanted is passed over: it would take a whole class away from training.
+    Rows that ask the same or nearly the same thing are one group. A group larger than what is still wanted is passed
+    over: it would take a whole answer away from training. Label rows are held out class by class, in the same share.
     """
-    sizes = Counter(example.group for example in examples)
-    left, held = max(1, round(fraction * len(examples))), set[str]()
-    for group in sorted(sizes, key=lambda g: hashlib.sha256(f"{seed}:{g}".encode()).digest()):
+    groups = _joined_groups(examples)
+    strata: dict[str, list[str]] = defaultdict(list)
+    for group, example in dict(zip(groups, examples, strict=True)).items():
+        strata[example.labels[0][1] if example.labels else ""].append(group)
+    sizes, held = Counter(groups), set[str]()
+    for members in strata.values():
+        held |= _chosen(members, sizes, fraction, seed)
+    return Split(
+        [e for e, group in zip(examples, groups, strict=True) if group not in held],
+        [e for e, group in zip(examples, groups, strict=True) if group in held],
+    )
+
+
+def _chosen(groups: Iterable[str], sizes: Counter[str], fraction: float, seed: int) -> set[str]:
+    ordered = sorted(groups, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
+    rows = sum(sizes[group] for group in ordered)
+    # A class of one row is better trained on than measured with.
+    left, held = max(1 if rows > 1 else 0, round(fraction * rows)), set[str]()
+    for group in ordered:
         if sizes[group] <= left:
             held.add(group)
             left -= sizes[group]
-    return Split([e for e in examples if e.group not in held], [e for e in examples if e.group in held])
+    return held
 
 
-def _refuse_leaks(split: Split, data: Path, eval_data: Path) -> None:
-    trained = {_normal(e): e.line for e in split.train}
-    leaks = [(e.line, trained[_normal(e)]) for e in split.held_out if _normal(e) in trained]
+def _joined_groups(examples: Sequence[Example]) -> list[str]:
+    """Return the group of each row, after joining groups that hold the same or nearly the same prompt."""
+    parents: dict[str, str] = {}
+
+    def root(group: str) -> str:
+        while (parent := parents.setdefault(group, group)) != group:
+            parents[group] = group = parents[parent]
+        return group
+
+    asked: dict[str, str] = {}
+    near = NearDuplicates()
+    for example in examples:
+        prompt = normal(example.prompt)
+        if prompt not in asked:
+            similar = near.add(example.group, prompt)
+            asked[prompt] = example.group if similar is None else str(similar)
+        parents[root(example.group)] = root(asked[prompt])
+    return [root(example.group) for example in examples]
+
+
+def _refuse_leaks(split: Split) -> None:
+    trained = {normal(e.prompt): e.place for e in split.train}
+    leaks = [(e.place, trained[normal(e.prompt)]) for e in split.held_out if normal(e.prompt) in trained]
     if leaks:
         raise DataError(
             [
-                f"{eval_data}:{line}: this held-out question is also trained on, at {data}:{other}; "
-                "remove it from one of the two"
-                for line, other in leaks
+                f"{place}: this held-out question is also trained on, at {other}; remove it from one of the two"
+                for place, other in leaks
             ]
         )
 
 
-def _normal(example: Example) -> str:
-    return "\n".join(" ".join(m.content.lower().split()) for m in example.prompt)
+def normal(messages: Sequence[Message]) -> str:
+    """Return what is said, without the differences that do not make another question: case and white space."""
+    return "\n".join(" ".join(m.content.lower().split()) for m in messages)

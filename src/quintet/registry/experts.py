@@ -18,6 +18,8 @@ BASE = "base"
 """The name of the bare base, where an expert's could stand."""
 EXPERT_FILE = "expert.json"
 WEIGHTS = "adapter_model.safetensors"
+HELD_OUT_FILE = "held_out.jsonl"
+"""In a run's folder: the questions that its training did not see."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class Expert:
     def megabytes(self) -> float:
         """Size of the weights on disk, in 10^6 bytes."""
         return (self.folder / WEIGHTS).stat().st_size / 1e6
+
+    @property
+    def held_out(self) -> Path:
+        """The file of the questions that its training did not see."""
+        return self.folder.parent / HELD_OUT_FILE
 
     def check_base(self, digest: str, name: str) -> None:
         """Raise ModelError when the base in use is not the one that the expert was trained on."""

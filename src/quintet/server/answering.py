@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from quintet.data.loading import Message
+from quintet.data.examples import Message
 from quintet.engine.base import Engine, FinishReason, Request, Sampling
 from quintet.errors import ModelError, RequestError
 from quintet.server.catalog import Model

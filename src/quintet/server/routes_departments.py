@@ -4,7 +4,7 @@ import time
 
 from fastapi import APIRouter, Request
 
-from quintet.data.loading import Message
+from quintet.data.examples import Message
 from quintet.errors import UnknownModelError
 from quintet.server.answering import prepare_answer
 from quintet.server.disconnection import while_connected

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from quintet.data.loading import Message
+from quintet.data.examples import Message
 from quintet.registry.experts import BASE, EXPERT_FILE, Expert
 from quintet.server.answering import Answer, prepare_answer
 from quintet.server.catalog import Model

@@ -5,19 +5,19 @@ from collections.abc import Sequence
 from datasets import Dataset
 
 from quintet.chat import ChatTranslator
-from quintet.data.loading import Example
+from quintet.data.examples import Example
 from quintet.errors import DataError
 
 
-def sft_dataset(examples: Sequence[Example], translator: ChatTranslator, context_length: int, source: str) -> Dataset:
-    """Return `input_ids` and `labels` for the cross-entropy of the answers; refuse rows over the context length."""
-    encoded = [translator.encode_example(example.messages) for example in examples]
-    too_long = [
-        f"{source}:{example.line}: the row has {len(row.ids)} tokens, the base's context holds {context_length}; "
-        "shorten or split it"
-        for example, row in zip(examples, encoded, strict=True)
-        if len(row.ids) > context_length
+def sft_dataset(examples: Sequence[Example], translator: ChatTranslator) -> Dataset:
+    """Return `input_ids` and `labels` for the cross-entropy of the answers; refuse preference rows."""
+    pairs = [
+        f"{example.place}: a preference row (prompt/chosen/rejected) has no answer to imitate; "
+        "expected rows with one answer, such as question/answer"
+        for example in examples
+        if example.rejected is not None
     ]
-    if too_long:
-        raise DataError(too_long)
+    if pairs:
+        raise DataError(pairs)
+    encoded = translator.encode_examples([example.messages for example in examples])
     return Dataset.from_dict({"input_ids": [e.ids for e in encoded], "labels": [e.labels for e in encoded]})

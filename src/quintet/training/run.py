@@ -24,9 +24,13 @@ from trl import SFTConfig, SFTTrainer
 from quintet import base_model
 from quintet.chat import IGNORED, ChatTranslator
 from quintet.config import Project, TrainingConfig
-from quintet.data.splits import Split, data_digest, load_split
+from quintet.data.examples import Example
+from quintet.data.fitting import Fitter
+from quintet.data.loading import write_examples
+from quintet.data.splits import data_digest, load_split
 from quintet.errors import TrainingError
 from quintet.registry.experts import (
+    HELD_OUT_FILE,
     WEIGHTS,
     Expert,
     digest_files,
@@ -50,9 +54,10 @@ class Plan:
     source: str
     rows: Dataset
     translator: ChatTranslator
-    held_out: int
+    held_out: list[Example]
     data_digest: str
     fingerprint: str
+    notes: tuple[str, ...]
 
 
 def plan_run(project: Project, department: str) -> Plan:
@@ -68,8 +73,12 @@ def plan_run(project: Project, department: str) -> Plan:
     }
     fingerprint = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     translator = ChatTranslator(base_model.load_tokenizer(source))
-    rows = _tokenise(project, department, split, translator, source)
-    return Plan(department, training, source, rows, translator, len(split.held_out), data, fingerprint)
+    fitter = Fitter(translator, base_model.context_length(source), project.department(department).too_long)
+    # What is measured later must fit the context as well as what is trained.
+    held_out, rows = fitter.fit_all(split.held_out), fitter.fit_all(split.train)
+    dataset = sft_dataset(rows.examples, translator)
+    notes = (*split.notes, *rows.notes, *(f"held out: {note}" for note in held_out.notes))
+    return Plan(department, training, source, dataset, translator, held_out.examples, data, fingerprint, notes)
 
 
 def find_trained(project: Project, plan: Plan) -> Expert | None:
@@ -88,6 +97,7 @@ def train(project: Project, plan: Plan, progress: Progress | None = None) -> Exp
     model = _load_for_training(plan.source, device, max(map(len, plan.rows["input_ids"])))
     run = new_run(project, plan.department)
     _write_settings(run, project, plan)
+    write_examples(run / HELD_OUT_FILE, plan.held_out)
     began = time.monotonic()
     trainer = (_CpuTrainer if device == "cpu" else SFTTrainer)(
         model=model,
@@ -107,15 +117,6 @@ def train(project: Project, plan: Plan, progress: Progress | None = None) -> Exp
             "raise training.gradient_accumulation by as much"
         ) from error
     return _publish(project, plan, run, trainer, time.monotonic() - began)
-
-
-def _tokenise(project: Project, department: str, split: Split, translator: ChatTranslator, source: str) -> Dataset:
-    """Tokenise both halves: what is measured later must fit the context as well as what is trained."""
-    settings = project.department(department)
-    context = base_model.context_length(source)
-    held_out = project.path(settings.eval_data or settings.data)
-    sft_dataset(split.held_out, translator, context, str(held_out))
-    return sft_dataset(split.train, translator, context, str(project.path(settings.data)))
 
 
 def _load_for_training(source: str, device: str, longest: int) -> PreTrainedModel:
@@ -210,7 +211,7 @@ def _write_settings(run: Path, project: Project, plan: Plan) -> None:
     settings = {
         "department": plan.department,
         "base_model": project.config.base_model,
-        "rows": {"train": len(plan.rows), "held_out": plan.held_out},
+        "rows": {"train": len(plan.rows), "held_out": len(plan.held_out)},
         "training": plan.training.model_dump(mode="json"),
     }
     (run / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")

@@ -2,28 +2,24 @@
 
 import asyncio
 import errno
-import json
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from quintet import __version__
+from quintet.cli.console import HERE, AsJson, Folder, complain, err, out, print_json, progress
+from quintet.cli.data import data
 from quintet.config import CONFIG_NAME, Project
 from quintet.errors import ConfigError, QuintetError, TrainingError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from quintet.engine.base import Sampling
     from quintet.engine.engine import TransformersEngine
     from quintet.evaluation.compare import Evaluation
@@ -38,13 +34,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
 
-Folder = Annotated[Path, typer.Option("--project", "-p", help="The project folder.", show_default="here")]
 Departments = Annotated[list[str] | None, typer.Argument(help="Departments, as named in quintet.yaml.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-HERE = Path()
+app.add_typer(data, name="data")
 
 
 def main() -> None:
@@ -52,15 +44,11 @@ def main() -> None:
     try:
         app()
     except QuintetError as error:
-        _complain(str(error))
+        complain(str(error))
         sys.exit(error.exit_code)
     except OSError as error:
-        _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         sys.exit(1)
-
-
-def _complain(message: str) -> None:
-    err.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
 
 
 def _version(show: bool) -> None:
@@ -107,7 +95,7 @@ def train(
     plans = _plan_all(opened, _chosen(opened, departments, all_))
     experts = _train_each(opened, plans, force=force)
     if as_json:
-        _print_json([_describe(expert) for expert in experts])
+        print_json([_describe(expert) for expert in experts])
         _fail_unless_all(plans, experts)
         return
     table = Table("department", "expert", "method", "rows", "seconds", "MB", box=SIMPLE_HEAD)
@@ -135,7 +123,7 @@ def evaluate(
     experts = [find_expert(opened, name) for name in _chosen(opened, departments, all_)]
     results = [(expert, _evaluate_one(opened, expert, again=True)) for expert in experts]
     if as_json:
-        _print_json([_describe(expert, evaluation) for expert, evaluation in results])
+        print_json([_describe(expert, evaluation) for expert, evaluation in results])
         return
     out.print(_results_table(results))
 
@@ -204,13 +192,13 @@ def ask(
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
     answer = asyncio.run(_answer(opened, department, question, sampling, streamed=not as_json))
     if as_json:
-        _print_json(answer)
+        print_json(answer)
 
 
 async def _answer(
     project: Project, name: str, question: str, sampling: "Sampling", *, streamed: bool
 ) -> dict[str, Any]:
-    from quintet.data.loading import Message
+    from quintet.data.examples import Message
     from quintet.server.answering import prepare_answer
     from quintet.server.catalog import Catalog
 
@@ -324,7 +312,7 @@ def _train_each(project: Project, plans: list["Plan"], *, force: bool) -> list["
         try:
             experts.append(_train_one(project, plan, force=force))
         except QuintetError as error:
-            _complain(f"{plan.department}: {error}")
+            complain(f"{plan.department}: {error}")
     return experts
 
 
@@ -343,12 +331,14 @@ def _train_one(project: Project, plan: "Plan", *, force: bool) -> "Expert":
     if trained is not None:
         err.print(f"{plan.department:<12} {trained.name} is trained and unchanged", style="dim")
         return trained
-    with _progress() as progress:
-        task = progress.add_task(f"{plan.department:<12} training", total=None, note="")
+    for note in plan.notes:
+        err.print(f"{plan.department:<12} {note}", style="yellow")
+    with progress() as bars:
+        task = bars.add_task(f"{plan.department:<12} training", total=None, note="")
 
         def report(step: int, steps: int, loss: float | None) -> None:
             note = "" if loss is None else f"loss {loss:.3f}"
-            progress.update(task, completed=step, total=steps, note=note)
+            bars.update(task, completed=step, total=steps, note=note)
 
         return train(project, plan, report)
 
@@ -359,19 +349,9 @@ def _evaluate_one(project: Project, expert: "Expert", *, again: bool) -> "Evalua
     stored = None if again else read_evaluation(project, expert)
     if stored is not None:
         return stored
-    with _progress() as progress:
-        task = progress.add_task(f"{expert.department:<12} evaluating", total=None, note="")
-        return evaluate(project, expert, lambda done, total: progress.update(task, completed=done, total=total))
-
-
-@contextmanager
-def _progress() -> Iterator["Progress"]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-               TextColumn("{task.fields[note]}"))  # fmt: skip
-    with Progress(*columns, console=err) as progress:
-        yield progress
+    with progress() as bars:
+        task = bars.add_task(f"{expert.department:<12} evaluating", total=None, note="")
+        return evaluate(project, expert, lambda done, total: bars.update(task, completed=done, total=total))
 
 
 def _results_table(results: list[tuple["Expert", "Evaluation"]]) -> Table:
@@ -409,11 +389,3 @@ def _describe(expert: "Expert", evaluation: "Evaluation | None" = None) -> dict[
         for name, scores in (("base", evaluation.base), ("tuned", evaluation.tuned)):
             values[name] = {"f1": scores.f1, "exact_match": scores.exact_match}
     return values
-
-
-def _print_json(value: object) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,53 @@
+"""The ids before an answer are the same wherever they are made: training, evaluation, the API."""
+
+import httpx
+import pytest
+from peft import PeftModel
+
+from quintet.chat import IGNORED
+from quintet.config import Project
+from quintet.data.loading import load_examples
+from quintet.engine.base import Token
+from quintet.evaluation import compare
+from quintet.registry.experts import find_expert
+from quintet.server.app import create_app
+from quintet.training.run import plan_run
+from tests.server.conftest import MakeExpert, ScriptedEngine, Serve
+
+
+def test_training_evaluation_and_the_api_feed_the_same_ids(
+    project: Project, make_expert: MakeExpert, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_expert(project)
+    held_out = project.root / "departments" / "hr.eval.jsonl"
+    examples = load_examples(held_out)
+
+    evaluated: list[list[int]] = []
+
+    def record(model: PeftModel, prompts: list[list[int]], *_: object) -> list[list[int]]:
+        evaluated.extend(prompts)
+        return [[] for _ in prompts]
+
+    monkeypatch.setattr(compare, "greedy", record)
+    monkeypatch.setattr(compare, "_held_out", lambda *_: examples)
+    compare.evaluate(project, find_expert(project, "hr"))
+
+    engine = ScriptedEngine([Token(None, "stop")])
+    with serve(create_app(project, engine)) as url:
+        for example in examples:
+            body = {"model": "hr", "messages": [m.as_dict() for m in example.prompt]}
+            assert httpx.post(f"{url}/v1/chat/completions", json=body).status_code == 200
+    served = [list(request.prompt_ids) for request in engine.requests]
+
+    held_out.replace(project.root / "departments" / "hr.jsonl")  # the same rows, now as what is trained
+    config = project.root / "quintet.yaml"
+    config.write_text(config.read_text().replace("    eval_data: departments/hr.eval.jsonl\n", "", 1))
+    rows = plan_run(Project.load(project.root), "hr").rows
+    trained = [
+        [id_ for id_, label in zip(row["input_ids"], row["labels"], strict=True) if label == IGNORED] for row in rows
+    ]
+
+    assert len(served) == len(examples)
+    assert sorted(evaluated[: len(examples)]) == sorted(served)
+    assert all(prompt in served for prompt in trained)
+    assert len(trained) >= 1

@@ -16,7 +16,9 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the real data sets ar
 def test_every_line_is_accepted_or_refused(tmp_path: Path, name: str) -> None:
     project = make_project(tmp_path, DATA)
     settings = project.department(name)
-    rows = list(Reader(project.path(settings.data), settings.format))
-    with project.path(settings.data).open("rb") as stream:
+    file = DATA / SETS[name][0]
+    parts = [project.path(part) for part in (settings.data, settings.eval_data) if part is not None]
+    rows = [row for part in parts for row in Reader(part, settings.format)]
+    with file.open("rb") as stream:
         assert len(rows) == sum(1 for line in stream if line.strip())
     assert sum(isinstance(row, Refusal) for row in rows) < 0.1 * len(rows)

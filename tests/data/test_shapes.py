@@ -215,3 +215,25 @@ def test_whatever_the_rows_hold_each_is_accepted_or_refused(
     found = list(Reader(file, FormatConfig(**form)))
     assert len(found) == len(rows)
     assert all(isinstance(row, Example | Refusal) for row in found)
+
+
+def test_a_mapping_tells_the_shape_where_the_columns_would_fit_another(tmp_path: Path) -> None:
+    row = {"question": "Is it safe?", "answer": "yes", "context": "A trial.", "long_answer": "It is, in adults."}
+    columns = {"instruction": "question", "input": "context", "output": "long_answer"}
+    (example,) = load(tmp_path, row, columns=columns)
+    assert turns(example) == [("user", "Is it safe?\n\nA trial."), ("assistant", "It is, in adults.")]
+
+
+@pytest.mark.parametrize(
+    "given", [{"columns": {"quesiton": "Frage"}}, {"columns": {"question": "Frage", "completion": "Antwort"}},
+              {"shape": "messages", "columns": {"question": "Frage"}}]
+)  # fmt: skip
+def test_a_mapping_that_no_shape_reads_is_refused_once_for_all_rows(tmp_path: Path, given: dict[str, Any]) -> None:
+    row = {"question": "Why?", "answer": "So."}
+    assert refusal(tmp_path, row, row, **given).startswith("format: columns: maps the fields '")
+
+
+def test_a_misspelt_field_is_told_with_the_right_one(tmp_path: Path) -> None:
+    assert refusal(tmp_path, {"qestion": "Why?", "answer": "So."}) == (
+        "hr.jsonl:1: unknown field 'qestion'; did you mean 'question'?"
+    )

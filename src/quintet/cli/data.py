@@ -107,7 +107,8 @@ def _figures(part: "FileReport") -> Table:
     table.add_row("shape", f"{shapes or 'none'}, {part.groups:,} groups")
     if part.lengths is not None:
         marks = "  ".join(f"{name} {count:,}" for name, count in part.lengths.percentiles.items())
-        table.add_row("tokens", f"{marks}  of a context of {part.context:,}   {_histogram(part.lengths.bins)}")
+        table.add_row("tokens", f"{marks}  of a context of {part.context:,}")
+        table.add_row("", f"0 {_histogram(part.lengths.bins)} {part.lengths.percentiles['max']:,}")
         table.add_row("", f"{part.lengths.total:,} in all, {part.lengths.trained:,} of them trained")
     if part.unused_columns:
         table.add_row("not read", "columns " + ", ".join(f"{c} ({n:,})" for c, n in part.unused_columns.items()))

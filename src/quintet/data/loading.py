@@ -9,7 +9,7 @@ from pathlib import Path
 from quintet.config import FormatConfig
 from quintet.data.examples import Example, Message, Place, Refusal
 from quintet.data.formats import Row, data_files, read_rows
-from quintet.data.shapes import RowError, Shape, find_shape, to_example, unused_columns
+from quintet.data.shapes import RowError, Shape, candidates, find_shape, to_example, unused_columns
 from quintet.errors import DataError
 
 
@@ -24,6 +24,7 @@ class Reader:
 
     def __iter__(self) -> Iterator[Example | Refusal]:
         """Yield every row, in order; raise DataError for a file that cannot be read at all, or holds no row."""
+        self._allowed = candidates(self.settings)
         self._known: dict[frozenset[str], tuple[Shape, frozenset[str]] | RowError] = {}
         rows = 0
         for file in data_files(self.path):
@@ -47,7 +48,7 @@ class Reader:
         """Return shape and unused columns of a set of columns: worked out once, since most rows have the same."""
         if columns not in self._known:
             try:
-                shape = find_shape(columns, self.settings)
+                shape = find_shape(columns, self.settings, self._allowed)
                 self._known[columns] = shape, unused_columns(columns, shape, self.settings)
             except RowError as error:
                 self._known[columns] = error

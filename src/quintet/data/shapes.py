@@ -1,13 +1,14 @@
 """Rows → examples: what the columns of a row mean. Each shape is one entry of a table."""
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from quintet.config import FormatConfig
 from quintet.data.examples import Example, Message, Place
 from quintet.data.formats import shown
+from quintet.errors import DataError
 
 ROLES = ("system", "user", "assistant")
 SHAREGPT_ROLES = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
@@ -53,20 +54,39 @@ def to_example(values: Mapping[str, Any], place: Place, shape: Shape, settings: 
     return Example(draft.messages, group, place, draft.rejected, draft.labels)
 
 
-def find_shape(columns: frozenset[str], settings: FormatConfig) -> Shape:
-    """Return the shape that the config names, or the first whose fields the columns hold; raise RowError for none."""
+def candidates(settings: FormatConfig) -> list[Shape]:
+    """Return the shapes that the config allows: the one it names, else those that have every field it maps.
+
+    Raises DataError when there is none: a mapping that nothing reads would be lost unseen.
+    """
+    named = [LABELS] if settings.labels else [s for s in SHAPES if settings.shape in (None, s.name)]
+    found = [shape for shape in named if settings.columns.keys() <= {*shape.required, *shape.optional}]
+    if not found:
+        fields = sorted({field for shape in named for field in (*shape.required, *shape.optional)})
+        raise DataError(
+            [
+                f"format: columns: maps the fields {_listed(settings.columns)}, which no shape has together; expected "
+                f"fields of one shape on the left, its columns on the right; the fields are {', '.join(fields)}"
+            ]
+        )
+    return found
+
+
+def find_shape(columns: frozenset[str], settings: FormatConfig, allowed: Sequence[Shape]) -> Shape:
+    """Return the first of the allowed shapes whose fields the columns hold; raise RowError for none."""
 
     def missing(shape: Shape) -> list[str]:
         return [field for field in shape.required if settings.columns.get(field, field) not in columns]
 
-    if settings.labels or settings.shape is not None:
-        shape = LABELS if settings.labels else next(shape for shape in SHAPES if shape.name == settings.shape)
-        if lost := missing(shape):
-            raise RowError(_missing(lost[0], shape, columns, settings))
-        return shape
-    found = next((shape for shape in SHAPES if not missing(shape)), None)
+    found = next((shape for shape in allowed if not missing(shape)), None)
+    if found is None and len(allowed) == 1:
+        raise RowError(_missing(missing(allowed[0])[0], allowed[0], columns, settings))
     if found is None:
-        wanted = "; or ".join(" and ".join(shape.required) for shape in SHAPES)
+        for shape in allowed:
+            near = difflib.get_close_matches(missing(shape)[0], columns, 1, cutoff=0.8)
+            if near and len(missing(shape)) == 1:
+                raise RowError(f"unknown field {near[0]!r}; did you mean {missing(shape)[0]!r}?")
+        wanted = "; or ".join(" and ".join(shape.required) for shape in allowed)
         raise RowError(
             f"found the fields {_listed(columns)}; expected {wanted}; "
             "other names can be mapped under 'format: columns:'"
@@ -111,7 +131,7 @@ def _missing(field: str, shape: Shape, columns: frozenset[str], settings: Format
     return f"field {column!r} is missing; found the fields {_listed(columns)}; a {shape.name} row has {wanted}"
 
 
-def _listed(columns: frozenset[str]) -> str:
+def _listed(columns: Iterable[str]) -> str:
     return ", ".join(map(repr, sorted(columns))) or "none"
 
 

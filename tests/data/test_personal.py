@@ -181,3 +181,8 @@ def test_the_sample_company_holds_no_personal_data() -> None:
     folder = Path(__file__).parents[2] / "src/quintet/sample/departments"
     found = [(file.name, f) for file in sorted(folder.glob("*.jsonl")) for f in find_personal(file.read_text("utf-8"))]
     assert found == []
+
+
+def test_digits_in_a_urls_scheme_are_not_shown() -> None:
+    (found,) = find_personal("a+4930184000://app:kite7Lantern@db.kestrel-mills.org")
+    assert found.excerpt == "***://***:***@***"

@@ -131,7 +131,9 @@ def _secrets(text: str) -> Iterator[_Hit]:
     if "://" in text and "@" in text:
         for match in _URL_PASSWORD.finditer(text):
             if not (_is_made_up(match["value"]) or _MADE_UP_PASSWORD.search(match["value"])):
-                yield _Hit(*match.span(), Finding("password in a URL", f"{match[0].partition(':')[0]}://***:***@***"))
+                scheme = match[0].partition(":")[0]
+                shown = scheme if scheme.isalpha() else "***"  # its digits may be somebody's number
+                yield _Hit(*match.span(), Finding("password in a URL", f"{shown}://***:***@***"))
     if any(name in text for name in _ASSIGNED_NAMES) and ("=" in text or ":" in text):
         yield from _assignments(text)
 

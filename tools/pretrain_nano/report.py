@@ -23,7 +23,8 @@ from quintet.config import Project
 from quintet.evaluation.compare import Evaluation, evaluate
 from quintet.project_files import create_project
 from quintet.registry.experts import Expert
-from quintet.training.run import plan_run, train
+from quintet.training.preparation import plan_run
+from quintet.training.run import train
 from tools.pretrain_nano.config import NanoConfig
 from tools.pretrain_nano.tokenizer import END_OF_TEXT
 
@@ -68,12 +69,15 @@ def bits_per_byte(config: NanoConfig, tokenizer: Any, model: Any) -> Table:
 
 
 def fine_tune(folder: Path) -> list[tuple[Expert, Evaluation]]:
-    """Train and evaluate every department of the sample company as the quickstart does."""
+    """Train every department of the sample company by LoRA with the sample's settings, and evaluate it."""
     create_project(folder)
-    project = Project.load(folder)
+    opened = Project.load(folder)
+    # One method for all, whatever the sample's departments use.
+    same = {name: d.model_copy(update={"training": {}}) for name, d in opened.config.departments.items()}
+    project = Project(folder, opened.config.model_copy(update={"departments": same}))
     results = []
     for name in project.config.departments:
-        expert = train(project, plan_run(project, name))
+        expert = train(project, plan_run(project, name, "lora"))
         results.append((expert, evaluate(project, expert)))
     return results
 
@@ -96,7 +100,7 @@ def main(config: NanoConfig) -> None:
     with tempfile.TemporaryDirectory() as folder:
         results = fine_tune(Path(folder) / "wrenfield")
     console.print(scores(results))
-    for item in results[0][1].items[::15][:10]:
+    for item in results[0][1].items[::10][:10]:
         console.print(f"\n{item.question}\n  expert ({item.expert_f1:.2f}): {item.expert}", markup=False)
         console.print(f"  reference:     {item.reference}\n  base:          {item.base[:200]!r}", markup=False)
 

@@ -1,0 +1,164 @@
+"""The losses of a run: read from its metrics.jsonl, drawn as one picture. Knows nothing of what was trained or how."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Series = tuple[tuple[int, float], ...]
+"""(step, loss), steps ascending."""
+
+TRAINING, HELD_OUT, QUIET = "#0072B2", "#D55E00", "#555555"
+"""Blue and vermilion, told apart by the colour-blind (Okabe and Ito 2008)."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The losses that a run logged, those on its own rows and those on held-out ones."""
+
+    training: Series
+    held_out: Series
+
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """Step and loss where the held-out loss is lowest, the first of several."""
+        return min(_finite(self.held_out), key=lambda point: point[1], default=None)
+
+
+def read_curve(metrics: Path) -> Curve:
+    """Read the losses of a metrics.jsonl; one that is not there yet has none."""
+    training: list[tuple[int, float]] = []
+    held_out: list[tuple[int, float]] = []
+    for entry in _entries(metrics):
+        _append(training, entry, "loss")
+        _append(held_out, entry, "eval_loss")
+    return Curve(tuple(training), tuple(held_out))
+
+
+def draw_curve(curve: Curve, title: str, path: Path) -> bool:
+    """Write a PNG of 900 by 500 pixels; write nothing and return False when there is no loss to draw."""
+    if not _finite(curve.training + curve.held_out):
+        return False
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    margins = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.12)
+    figure = Figure(figsize=(9, 5), dpi=100, layout=margins)
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    _draw_training(axes, _finite(curve.training))
+    _draw_held_out(axes, _finite(curve.held_out), curve.best)
+    _label(axes, curve, _drawable(title))
+    staged = path.with_suffix(".tmp")
+    with staged.open("wb") as stream:
+        canvas.print_png(stream)  # type: ignore[no-untyped-call]
+    os.replace(staged, path)
+    return True
+
+
+def smooth(values: Sequence[float], span: float) -> list[float]:
+    """Return the exponential moving average of weight 2 / (span + 1).
+
+    Divided by the weights given so far, so that the start is not drawn to zero (Kingma and Ba 2015, section 3).
+    """
+    kept = 1 - 2 / (span + 1)
+    total = weights = 0.0
+    averages = []
+    for value in values:
+        total = kept * total + (1 - kept) * value
+        weights = kept * weights + (1 - kept)
+        averages.append(total / weights)
+    return averages
+
+
+def _entries(metrics: Path) -> Iterator[dict[str, Any]]:
+    if not metrics.is_file():
+        return
+    for line in metrics.read_text("utf-8", errors="replace").splitlines():
+        # A kill tears the last line, and a run that is resumed writes on after it.
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+            yield entry
+
+
+def _append(series: list[tuple[int, float]], entry: dict[str, Any], key: str) -> None:
+    value = entry.get(key)
+    if not isinstance(value, int | float):
+        return
+    # A resumed run goes back to its checkpoint: what was logged after that is undone.
+    while series and series[-1][0] >= entry["step"]:
+        series.pop()
+    series.append((entry["step"], float(value)))
+
+
+def _finite(series: Series) -> Series:
+    return tuple(point for point in series if isfinite(point[1]))
+
+
+def _draw_training(axes: "Axes", series: Series) -> None:
+    if not series:
+        return
+    steps, values = zip(*series, strict=True)
+    # A line through one point is nothing; beyond a few dozen, dots hide the line.
+    mark = "o" if len(series) <= 30 else None
+    axes.plot(steps, values, color=TRAINING, alpha=0.4, linewidth=1, marker=mark, markersize=3, label="training loss")
+    if len(series) < 3:
+        return
+    # A longer span is smoother, and lags further behind a loss that falls.
+    averages = smooth(values, span=max(2, len(values) / 20))
+    axes.plot(steps, averages, color=TRAINING, linewidth=2.5, label="training loss, moving average")
+
+
+def _draw_held_out(axes: "Axes", series: Series, best: tuple[int, float] | None) -> None:
+    if best is None:
+        return
+    steps, values = zip(*series, strict=True)
+    axes.plot(steps, values, "o", color=HELD_OUT, markersize=6, label="held-out loss")
+    axes.axvline(best[0], color=HELD_OUT, linewidth=1, linestyle=":", zorder=1)
+    axes.plot(
+        *best,
+        "o",
+        color=HELD_OUT,
+        fillstyle="none",
+        markersize=13,
+        markeredgewidth=2,
+        label=f"best held-out loss: {best[1]:.4g} at step {best[0]:,}",
+    )
+
+
+def _label(axes: "Axes", curve: Curve, title: str) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axes.set_title(title, loc="left", fontsize=13, pad=12, parse_math=False)
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    axes.set_xlim(0, 1.02 * max(1, *(step for step, _ in curve.training + curve.held_out)))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+    values = [value for _, value in _finite(curve.training + curve.held_out)]
+    if min(values) > 0 and max(values) > 100 * min(values):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda loss, _: f"{loss:g}"))
+    axes.grid(color=QUIET, alpha=0.2)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+
+
+def _drawable(text: str) -> str:
+    """Return the text on one line of a title's length, "?" for what the font has not: matplotlib would warn of each."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    known = get_font(findfont(FontProperties())).get_charmap()
+    line = " ".join(text.split())
+    shown = line if len(line) <= 90 else line[:89] + "…"
+    return "".join(letter if ord(letter) in known else "?" for letter in shown)

@@ -1,6 +1,7 @@
 """A tiny random base, a project on it, and an expert trained for a few steps: real parts, small."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from quintet.config import Project
+
+# Models this small are slower on two threads than on one, and far slower when tests run beside other work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
 
 FACTS = {
     "How many days of leave do I get?": "You get 26 days of leave each year.",

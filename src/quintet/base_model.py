@@ -10,7 +10,7 @@ from quintet.registry.experts import digest_files
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 NANO = "nano"
 NANO_FOLDER = Path(__file__).parent / "nano" / "weights"
@@ -32,7 +32,11 @@ def load_tokenizer(source: str) -> "PreTrainedTokenizerBase":
 
 
 def load_model(
-    source: str, device: str, dtype: "torch.dtype | None" = None, attention: str | None = None
+    source: str,
+    device: str,
+    dtype: "torch.dtype | None" = None,
+    attention: str | None = None,
+    quantization: "BitsAndBytesConfig | None" = None,
 ) -> "PreTrainedModel":
     """Load a causal LM in evaluation mode, from safetensors alone.
 
@@ -42,9 +46,12 @@ def load_model(
     from transformers import AutoModelForCausalLM
 
     dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
-    options = {"attn_implementation": attention} if attention else {}
+    options: dict[str, Any] = {"attn_implementation": attention} if attention else {}
+    if quantization is not None:
+        # Quantised weights are put where they belong while they are read, and cannot be moved later.
+        options |= {"quantization_config": quantization, "device_map": {"": device}}
     model = _load(AutoModelForCausalLM, source, dtype=dtype, use_safetensors=True, **options)
-    return model.to(device).eval()  # type: ignore[no-any-return]
+    return (model if quantization else model.to(device)).eval()  # type: ignore[no-any-return]
 
 
 def context_length(source: str) -> int:

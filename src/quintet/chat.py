@@ -39,6 +39,20 @@ class Encoded:
     ids: list[int]
     labels: list[int]
 
+    @property
+    def prompt(self) -> list[int]:
+        """The ids before the last answer: those that `encode_prompt` gives."""
+        return self.ids[: self._answer_at]
+
+    @property
+    def answer(self) -> list[int]:
+        """The ids of the last answer, its end of turn included."""
+        return self.ids[self._answer_at :]
+
+    @property
+    def _answer_at(self) -> int:
+        return len(self.labels) - next((n for n, label in enumerate(reversed(self.labels)) if label == IGNORED), 0)
+
 
 class _Span(NamedTuple):
     """Characters [start, end) of the rendered text that are one message's content."""

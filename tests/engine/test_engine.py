@@ -5,13 +5,15 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM
+from peft import IA3Config, LoraConfig, PeftConfig, PeftModel, PrefixTuningConfig, get_peft_model
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from quintet.base_model import load_model
+from quintet.engine import engine as engine_module
 from quintet.engine.base import Adapter, Request, Sampling
 from quintet.engine.engine import TransformersEngine
 from quintet.errors import BusyError, ModelError, RequestError
+from quintet.expert_model import load_expert_model
 
 PROMPT = (5, 60, 70, 80, 90)
 NO_END = (-1,)
@@ -138,16 +140,15 @@ def test_adapters_load_once_and_stay(
         await asyncio.gather(engine.load(adapters[0]), engine.load(adapters[0]))
         await engine.load(adapters[0])
 
-    calls: list[Adapter] = []
-    load = engine._load_weights
+    calls: list[Path] = []
 
-    def counted(adapter: Adapter) -> None:
-        calls.append(adapter)
-        load(adapter)
+    def counted(folder: Path, base: PreTrainedModel) -> Any:
+        calls.append(folder)
+        return load_expert_model(folder, base)
 
-    monkeypatch.setattr(engine, "_load_weights", counted)
+    monkeypatch.setattr(engine_module, "load_expert_model", counted)
     asyncio.run(load_twice())
-    assert calls == [adapters[0]]
+    assert calls == [adapters[0].folder]
     assert engine.status.loaded == {adapters[0].digest}
 
 
@@ -172,3 +173,40 @@ def test_a_closed_engine_fails_what_waits(tiny_base: Path) -> None:
     first, *waiting = asyncio.run(close_early())
     assert isinstance(first, ModelError) or first == reference(tiny_base, None)
     assert all(isinstance(result, ModelError) for result in waiting)
+
+
+@pytest.fixture(scope="module")
+def every_kind(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory, adapters: list[Adapter]) -> list[Adapter]:
+    """LoRA, prefix, IA3 and full weights, each with random numbers of its own."""
+    made = [adapters[0]]
+    kinds: list[PeftConfig] = [
+        PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4, encoder_hidden_size=32),
+        IA3Config(task_type="CAUSAL_LM", init_ia3_weights=False),
+    ]
+    for number, config in enumerate(kinds, 3):
+        torch.manual_seed(number)
+        folder = tmp_path_factory.mktemp(f"kind{number}")
+        get_peft_model(load_model(str(tiny_base), "cpu"), config).save_pretrained(str(folder))
+        made.append(Adapter(str(number) * 64, folder))
+    torch.manual_seed(9)
+    full = load_model(str(tiny_base), "cpu")
+    for parameter in full.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    folder = tmp_path_factory.mktemp("full")
+    full.save_pretrained(folder)
+    return [*made, Adapter("9" * 64, folder)]
+
+
+def test_experts_of_every_kind_are_served_side_by_side_as_their_own_libraries_generate(
+    engine: TransformersEngine, every_kind: list[Adapter], tiny_base: Path
+) -> None:
+    async def ask_all() -> list[list[int | None]]:
+        order = [None, *every_kind, None, *reversed(every_kind)]
+        return [await answer(engine, request(adapter)) for adapter in order]
+
+    answers = asyncio.run(ask_all())
+    lora, prefix, ia3, full = every_kind
+    expected = [reference(tiny_base, adapter) for adapter in (None, lora, prefix, ia3)]
+    expected.append(reference(full.folder, None))
+    assert answers == [*expected, expected[0], *reversed(expected[1:])]
+    assert len({tuple(one) for one in expected}) == len(expected)

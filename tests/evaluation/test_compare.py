@@ -10,7 +10,8 @@ from quintet.config import Project
 from quintet.errors import DataError, MissingFilesError, ModelError
 from quintet.evaluation.compare import evaluate, greedy, read_evaluation
 from quintet.registry.experts import Expert
-from quintet.training.run import plan_run, train
+from quintet.training.preparation import plan_run
+from quintet.training.run import train
 from tests.conftest import write_project
 
 

@@ -11,10 +11,27 @@ from quintet.registry.experts import Expert, digest_files, list_experts, new_run
 def make_expert(project: Project, run: Path) -> Expert:
     staged = run / "expert.part"
     staged.mkdir()
-    for name in ("adapter_model.safetensors", "adapter_config.json", "tokenizer.json"):
+    files = ("adapter_config.json", "adapter_model.safetensors")
+    for name in (*files, "tokenizer.json"):
         (staged / name).write_text(name)
-    digests = ("b" * 64, "a" * 64, "f" * 64, "d" * 64)
-    expert = Expert("hr", int(run.name), "lora", "nano", *digests, 1.0, 12, run / "expert")
+    expert = Expert(
+        department="hr",
+        version=int(run.name),
+        method="lora",
+        trained="lora",
+        objective="sft",
+        parent=None,
+        base_model="nano",
+        base_digest="b" * 64,
+        data_digest="a" * 64,
+        fingerprint="f" * 64,
+        digest=digest_files(*(staged / name for name in files)),
+        files=files,
+        seconds=1.0,
+        peak_bytes=2,
+        examples=12,
+        folder=run / "expert",
+    )
     return publish(staged, expert)
 
 

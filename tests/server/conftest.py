@@ -22,10 +22,11 @@ from quintet.base_model import base_digest
 from quintet.config import Project
 from quintet.engine.base import Adapter, DeviceInfo, EngineStatus, Request, Token
 from quintet.engine.engine import TransformersEngine
-from quintet.registry.experts import WEIGHTS, Expert, digest_files, publish
+from quintet.registry.experts import Expert, digest_files, publish
 from quintet.server.app import create_app
 from tests.conftest import write_project
 
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 Serve = Callable[[FastAPI], AbstractContextManager[str]]
 MakeExpert = Callable[..., Expert]
 
@@ -89,12 +90,17 @@ def _make_expert(
         department=department,
         version=version,
         method="lora",
+        trained="lora",
+        objective="sft",
+        parent=None,
         base_model=source,
         base_digest=base or base_digest(source),
         data_digest="a",
         fingerprint="f",
-        digest=digest_files(staged / WEIGHTS),
+        digest=digest_files(*(staged / name for name in ADAPTER_FILES)),
+        files=ADAPTER_FILES,
         seconds=1.0,
+        peak_bytes=None,
         examples=12,
         folder=run / "expert",
     )

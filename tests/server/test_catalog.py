@@ -8,7 +8,6 @@ import pytest
 from quintet.config import Project
 from quintet.engine.base import Token
 from quintet.errors import MissingFilesError, ModelError, NotTrainedError, UnknownModelError
-from quintet.registry.experts import WEIGHTS
 from quintet.server.app import create_app
 from quintet.server.catalog import Catalog
 from tests.server.conftest import MakeExpert, ScriptedEngine, Serve
@@ -66,7 +65,7 @@ def test_an_expert_of_another_base_is_refused(
 
 
 def test_the_path_of_a_missing_file_is_named(project: Project, make_expert: MakeExpert, engine: ScriptedEngine) -> None:
-    gone = make_expert(project).folder / WEIGHTS
+    gone = make_expert(project).folder / "adapter_model.safetensors"
     gone.unlink()
     with pytest.raises(MissingFilesError, match=str(gone)):
         asyncio.run(Catalog(project, engine).open("hr"))
@@ -80,7 +79,7 @@ def test_an_expert_that_is_loaded_outlives_its_files(
     async def open_before_and_after() -> None:
         catalog = Catalog(project, engine)
         await catalog.open("hr")
-        (expert.folder / WEIGHTS).unlink()
+        (expert.folder / "adapter_model.safetensors").unlink()
         assert (await catalog.open("hr")).expert_name == "hr@1"
 
     asyncio.run(open_before_and_after())

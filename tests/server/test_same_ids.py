@@ -11,7 +11,7 @@ from quintet.engine.base import Token
 from quintet.evaluation import compare
 from quintet.registry.experts import find_expert
 from quintet.server.app import create_app
-from quintet.training.run import plan_run
+from quintet.training.preparation import plan_run
 from tests.server.conftest import MakeExpert, ScriptedEngine, Serve
 
 

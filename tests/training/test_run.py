@@ -10,7 +10,8 @@ from quintet.chat import IGNORED
 from quintet.config import Project
 from quintet.errors import DataError, TrainingError
 from quintet.registry.experts import Expert, newest_expert
-from quintet.training.run import find_trained, plan_run, train
+from quintet.training.preparation import plan_run
+from quintet.training.run import find_trained, train
 from tests.conftest import write_project
 
 

@@ -14,8 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from quintet import __version__
+from quintet.cli.bench import bench
 from quintet.cli.console import HERE, AsJson, Folder, complain, err, out, print_json, progress
 from quintet.cli.data import data
+from quintet.cli.plan import plan as plan_command
 from quintet.config import CONFIG_NAME, Project
 from quintet.errors import ConfigError, QuintetError, TrainingError
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from quintet.engine.engine import TransformersEngine
     from quintet.evaluation.compare import Evaluation
     from quintet.registry.experts import Expert
-    from quintet.training.run import Plan
+    from quintet.training.preparation import Plan
 
 app = typer.Typer(
     name="quintet",
@@ -37,6 +39,8 @@ app = typer.Typer(
 
 Departments = Annotated[list[str] | None, typer.Argument(help="Departments, as named in quintet.yaml.")]
 app.add_typer(data, name="data")
+app.command("plan")(plan_command)
+app.add_typer(bench, name="bench")
 
 
 def main() -> None:
@@ -83,26 +87,29 @@ def init(folder: Annotated[Path, typer.Argument(help="The folder to make.")]) ->
 def train(
     departments: Departments = None,
     all_: Annotated[bool, typer.Option("--all", help="Train every department.")] = False,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method", "-m", help="full, lora, qlora, prefix, dpo, or any PEFT type.", show_default="from quintet.yaml"
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run was stopped.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Train even what is trained and unchanged.")] = False,
     project: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
     """Train one expert per department. What is trained already and unchanged is kept.
 
-    [bold]Examples:[/] quintet train hr finance · quintet train --all
+    [bold]Examples:[/] quintet train hr finance · quintet train --all --resume · quintet train hr --method qlora
     """
     opened = Project.load(project)
-    plans = _plan_all(opened, _chosen(opened, departments, all_))
-    experts = _train_each(opened, plans, force=force)
+    plans = _plan_all(opened, _chosen(opened, departments, all_), method)
+    experts = _train_each(opened, plans, force=force, resume=resume)
     if as_json:
         print_json([_describe(expert) for expert in experts])
         _fail_unless_all(plans, experts)
         return
-    table = Table("department", "expert", "method", "rows", "seconds", "MB", box=SIMPLE_HEAD)
-    for expert in experts:
-        table.add_row(expert.department, expert.name, expert.method, str(expert.examples),
-                      f"{expert.seconds:.0f}", f"{expert.megabytes:.1f}")  # fmt: skip
-    out.print(table)
+    out.print(_experts_table(experts))
     _fail_unless_all(plans, experts)
 
 
@@ -297,20 +304,20 @@ def _chosen(project: Project, names: list[str] | None, everything: bool) -> list
     return chosen
 
 
-def _plan_all(project: Project, names: list[str]) -> list["Plan"]:
+def _plan_all(project: Project, names: list[str], method: str | None = None) -> list["Plan"]:
     """Check every department's data before the first is trained."""
-    from quintet.training.run import plan_run
+    from quintet.training.preparation import plan_run
 
     with err.status("Checking the data of " + ", ".join(names)):
-        return [plan_run(project, name) for name in names]
+        return [plan_run(project, name, method) for name in names]
 
 
-def _train_each(project: Project, plans: list["Plan"], *, force: bool) -> list["Expert"]:
+def _train_each(project: Project, plans: list["Plan"], *, force: bool, resume: bool = False) -> list["Expert"]:
     """Train one after the other; a department that fails is told of, and the others go on."""
     experts = []
     for plan in plans:
         try:
-            experts.append(_train_one(project, plan, force=force))
+            experts.append(_train_one(project, plan, force=force, resume=resume))
         except QuintetError as error:
             complain(f"{plan.department}: {error}")
     return experts
@@ -324,41 +331,65 @@ def _fail_unless_all(plans: list["Plan"], experts: list["Expert"]) -> None:
         )
 
 
-def _train_one(project: Project, plan: "Plan", *, force: bool) -> "Expert":
-    from quintet.training.run import find_trained, train
+def _train_one(project: Project, plan: "Plan", *, force: bool, resume: bool) -> "Expert":
+    """Train what the plan says, and before it what the plan starts from, unless it is there."""
+    from quintet.training.preparation import Plan
+    from quintet.training.run import find_trained
 
     trained = None if force else find_trained(project, plan)
     if trained is not None:
         err.print(f"{plan.department:<12} {trained.name} is trained and unchanged", style="dim")
         return trained
+    start = plan.start
+    if isinstance(start, Plan):
+        known = None if force else find_trained(project, start, newest=False)
+        start = known or _run(project, start, resume=resume)
+    return _run(project, plan, resume=resume, start=start)
+
+
+def _run(project: Project, plan: "Plan", *, resume: bool, start: "Expert | None" = None) -> "Expert":
+    from quintet.training.plan import deviation, read_estimate
+    from quintet.training.run import find_stopped, train
+
     for note in plan.notes:
         err.print(f"{plan.department:<12} {note}", style="yellow")
+    checkpoint = find_stopped(project, plan) if resume else None
+    if checkpoint is not None:
+        err.print(f"{plan.department:<12} goes on from {checkpoint}", style="dim", soft_wrap=True)
     with progress() as bars:
-        task = bars.add_task(f"{plan.department:<12} training", total=None, note="")
+        what = "training" if plan.objective == "sft" else "preferring"
+        task = bars.add_task(f"{plan.department:<12} {what}", total=None, note="")
 
         def report(step: int, steps: int, loss: float | None) -> None:
             note = "" if loss is None else f"loss {loss:.3f}"
             bars.update(task, completed=step, total=steps, note=note)
 
-        return train(project, plan, report)
+        expert = train(project, plan, report, start=start, resume_from=checkpoint)
+    if (expected := read_estimate(project, plan)) and checkpoint is None:
+        told = deviation(expected, expert.seconds, expert.peak_bytes)
+        err.print(f"{plan.department:<12} {told}", style="dim", soft_wrap=True)
+    return expert
 
 
 def _evaluate_one(project: Project, expert: "Expert", *, again: bool) -> "Evaluation":
     from quintet.evaluation.compare import evaluate, read_evaluation
+    from quintet.training.records import write_card
 
     stored = None if again else read_evaluation(project, expert)
     if stored is not None:
         return stored
     with progress() as bars:
         task = bars.add_task(f"{expert.department:<12} evaluating", total=None, note="")
-        return evaluate(project, expert, lambda done, total: bars.update(task, completed=done, total=total))
+        found = evaluate(project, expert, lambda done, total: bars.update(task, completed=done, total=total))
+    write_card(project, expert, found.as_scores())
+    return found
 
 
 def _results_table(results: list[tuple["Expert", "Evaluation"]]) -> Table:
     table = Table(title="Held-out questions: base against expert", box=SIMPLE_HEAD, title_justify="left")
     table.add_column("department", no_wrap=True)
     table.add_column("method")
-    for heading in ("asked", "base F1", "expert F1", "exact", "seconds", "MB"):
+    for heading in ("asked", "base F1", "expert F1", "exact", "seconds", "peak GB", "MB"):
         table.add_column(heading, justify="right")
     for expert, result in results:
         better = "green" if result.tuned.f1 > result.base.f1 else "red"
@@ -369,10 +400,24 @@ def _results_table(results: list[tuple["Expert", "Evaluation"]]) -> Table:
             f"{result.base.f1:.2f}",
             f"[bold {better}]{result.tuned.f1:.2f}[/]",
             f"{result.tuned.exact_match:.0%}",
-            f"{expert.seconds:.0f}",
-            f"{expert.megabytes:.1f}",
+            *_cost(expert),
         )
     return table
+
+
+def _experts_table(experts: list["Expert"]) -> Table:
+    table = Table("department", "expert", "method", box=SIMPLE_HEAD)
+    for heading in ("rows", "seconds", "peak GB", "MB"):
+        table.add_column(heading, justify="right")
+    for expert in experts:
+        table.add_row(expert.department, expert.name, expert.method, str(expert.examples), *_cost(expert))
+    return table
+
+
+def _cost(expert: "Expert") -> tuple[str, str, str]:
+    """Return what an expert took: seconds, memory, and size on disk."""
+    peak = "" if expert.peak_bytes is None else f"{expert.peak_bytes / 1e9:.1f}"
+    return f"{expert.seconds:.0f}", peak, f"{expert.megabytes:.1f}"
 
 
 def _describe(expert: "Expert", evaluation: "Evaluation | None" = None) -> dict[str, Any]:
@@ -380,6 +425,9 @@ def _describe(expert: "Expert", evaluation: "Evaluation | None" = None) -> dict[
         "department": expert.department,
         "expert": expert.name,
         "method": expert.method,
+        "trained": expert.trained,
+        "parent": expert.parent,
+        "peak_bytes": expert.peak_bytes,
         "examples": expert.examples,
         "seconds": expert.seconds,
         "megabytes": round(expert.megabytes, 2),

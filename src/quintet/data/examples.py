@@ -49,6 +49,11 @@ class Example:
         return self.messages[:-1]
 
     @property
+    def rejected_messages(self) -> tuple[Message, ...]:
+        """The conversation of a preference row that ends with the worse answer."""
+        return (*self.prompt, Message("assistant", self.rejected or ""))
+
+    @property
     def question(self) -> str:
         """The last thing the user said."""
         return self.messages[-2].content

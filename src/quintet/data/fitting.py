@@ -66,7 +66,7 @@ class Fitter:
         """Return tokens and trained tokens; of a preference, those of its longer answer."""
         counts = self.translator.count_tokens([example.messages for example in examples])
         pairs = [row for row, example in enumerate(examples) if example.rejected is not None]
-        worse = self.translator.count_tokens([_with_rejected(examples[row]) for row in pairs])
+        worse = self.translator.count_tokens([examples[row].rejected_messages for row in pairs])
         for row, other in zip(pairs, worse, strict=True):
             counts[row] = max(counts[row], other)
         return [Size(*count) for count in counts]
@@ -139,7 +139,3 @@ def _with_messages(example: Example, messages: tuple[Message, ...]) -> Example:
 def _with_question(example: Example, question: str) -> Example:
     *before, _, answer = example.messages
     return _with_messages(example, (*before, Message("user", question), answer))
-
-
-def _with_rejected(example: Example) -> tuple[Message, ...]:
-    return (*example.prompt, Message("assistant", example.rejected or ""))

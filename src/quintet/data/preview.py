@@ -39,8 +39,7 @@ def preview(example: Example, translator: ChatTranslator) -> list[Preview]:
     """Return the tokens of an example; of a preference, those of its chosen and of its rejected answer."""
     if example.rejected is None:
         return [_preview(example.messages, "", example.place, translator)]
-    worse = (*example.prompt, Message("assistant", example.rejected))
-    pair = (("chosen", example.messages), ("rejected", worse))
+    pair = (("chosen", example.messages), ("rejected", example.rejected_messages))
     return [_preview(messages, answer, example.place, translator) for answer, messages in pair]
 
 

@@ -53,12 +53,13 @@ def load_split(project: Project, department: str) -> Split:
     return split
 
 
-def data_digest(project: Project, department: str) -> str:
+def data_digest(project: Project, department: str, *, with_preferences: bool = False) -> str:
     """Return the digest of what decides which rows are trained: the files, how they are read, and how split."""
     settings = project.department(department)
     split = None if settings.eval_data else (settings.eval_fraction, project.training(department).seed)
     total = hashlib.sha256(repr((settings.format, settings.too_long, split)).encode())
-    for file in data_files(project.path(settings.data)):
+    paths = [settings.data, *([settings.preferences] if with_preferences and settings.preferences else [])]
+    for file in (file for path in paths for file in data_files(project.path(path))):
         with file.open("rb") as stream:
             total.update(hashlib.file_digest(stream, "sha256").digest())
     return total.hexdigest()

@@ -1,4 +1,4 @@
-"""The first engine: transformers' own `generate`, one request at a time, adapters switched by PEFT.
+"""The first engine: transformers' own `generate`, one request at a time; every expert is a view of the one base.
 
 One worker thread owns the model, so requests of many clients queue here and never meet in the model.
 """
@@ -7,53 +7,51 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from typing import Any
 
 import torch
-from peft import PeftModel
-from peft.utils import load_peft_weights
-from safetensors import SafetensorError
-from transformers import PreTrainedModel, StoppingCriteria
+from transformers import StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
 
 from quintet.base_model import load_model, pick_device
 from quintet.engine.base import Adapter, DeviceInfo, EngineStatus, Request, Sampling, Token
 from quintet.errors import BusyError, ModelError, RequestError
+from quintet.expert_model import load_expert_model, quietly
 
 
 class TransformersEngine:
-    """Serves one base and its LoRA experts from one copy of the base."""
+    """Serves one base and experts of every method; adapters share the one copy of the base."""
 
     def __init__(self, source: str, device: str | None = None, max_queue: int = 64) -> None:
         device = device or pick_device()
-        self._model: Any = load_model(source, device)
+        self._base = load_model(source, device)
         self._device = device
         self._max_queue = max_queue
         self._waiting = 0
         self._lock = threading.Lock()
-        self._loaded: set[str] = set()
+        self._experts: dict[str, Any] = {}
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="engine")
 
     @property
     def device(self) -> DeviceInfo:
         """Where it computes."""
         gpu = torch.cuda.get_device_name() if self._device.startswith("cuda") else None
-        return DeviceInfo(self._device, gpu, str(self._model.dtype).removeprefix("torch."))
+        return DeviceInfo(self._device, gpu, str(self._base.dtype).removeprefix("torch."))
 
     @property
     def context_length(self) -> int:
         """The most tokens that prompt and answer may have together."""
-        return int(self._model.config.max_position_embeddings)
+        return int(self._base.config.get_text_config().max_position_embeddings)
 
     @property
     def status(self) -> EngineStatus:
         """Digests of the loaded adapters, and how many requests wait or run."""
-        return EngineStatus(set(self._loaded), self._waiting)
+        return EngineStatus(set(self._experts), self._waiting)
 
     async def load(self, adapter: Adapter) -> None:
         """Load an adapter, once; raise ModelError when its files cannot be used."""
-        if adapter.digest not in self._loaded:
+        if adapter.digest not in self._experts:
             await asyncio.get_running_loop().run_in_executor(self._worker, self._load, adapter)
 
     async def generate(self, request: Request) -> AsyncGenerator[Token]:
@@ -101,35 +99,19 @@ class TransformersEngine:
                 raise BusyError(f"{self._waiting} requests wait, the most allowed; try again in a moment")
             self._waiting += change
 
-    def _load(self, adapter: Adapter) -> None:
-        if adapter.digest not in self._loaded:
-            self._load_weights(adapter)
-            self._loaded.add(adapter.digest)
-
-    def _load_weights(self, adapter: Adapter) -> None:
-        name = _adapter_name(adapter)
-        try:
-            # Read once beforehand: PEFT changes the model before it reads, and would leave it changed.
-            load_peft_weights(str(adapter.folder), device="cpu")
-            if isinstance(self._model, PeftModel):
-                self._model.load_adapter(str(adapter.folder), name, torch_device=self._device)
-            else:
-                self._model = PeftModel.from_pretrained(
-                    self._model, str(adapter.folder), name, torch_device=self._device
-                )
-        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-            raise ModelError(f"the adapter in {adapter.folder} cannot be loaded: {error}") from error
-        self._model.eval()
+    def _load(self, adapter: Adapter) -> Any:
+        if adapter.digest not in self._experts:
+            self._experts[adapter.digest] = load_expert_model(adapter.folder, self._base)
+        return self._experts[adapter.digest]
 
     def _generate(self, request: Request, room: int, emit: Callable[[Token], None], stopped: threading.Event) -> None:
         if stopped.is_set():
             return
-        if request.adapter is not None:
-            self._load(request.adapter)
+        model: Any = self._base if request.adapter is None else self._load(request.adapter)
         limit = min(request.sampling.max_tokens, room)
         prompt = torch.tensor([request.prompt_ids], device=self._device)
-        with torch.inference_mode(), self._using(request.adapter):
-            self._model.generate(
+        with torch.inference_mode(), quietly():
+            model.generate(
                 input_ids=prompt,
                 attention_mask=torch.ones_like(prompt),
                 max_new_tokens=limit,
@@ -139,13 +121,6 @@ class TransformersEngine:
                 stopping_criteria=[_Stopped(stopped)],
                 **_sampling_options(request.sampling),
             )
-
-    def _using(self, adapter: Adapter | None) -> AbstractContextManager[Any]:
-        if adapter is not None:
-            self._model.set_adapter(_adapter_name(adapter))
-            return nullcontext()
-        is_bare = isinstance(self._model, PreTrainedModel)
-        return nullcontext() if is_bare else self._model.disable_adapter()
 
 
 class _Emitter(BaseStreamer):
@@ -181,11 +156,6 @@ class _Stopped(StoppingCriteria):
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         return torch.full((input_ids.shape[0],), self._stopped.is_set(), device=input_ids.device)
-
-
-def _adapter_name(adapter: Adapter) -> str:
-    # PEFT makes module names of it, which may hold no dots.
-    return f"x{adapter.digest[:16]}"
 
 
 def _sampling_options(sampling: Sampling) -> dict[str, Any]:

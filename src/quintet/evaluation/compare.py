@@ -2,14 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from statistics import mean
 from typing import Any
 
 import torch
-from peft import PeftModel
 
 from quintet import base_model
 from quintet.chat import ChatTranslator
@@ -19,7 +17,9 @@ from quintet.data.fitting import Fitter
 from quintet.data.loading import read_examples
 from quintet.data.splits import data_digest, load_split
 from quintet.evaluation.metrics import exact_match, token_f1
-from quintet.registry.experts import Expert, write_json
+from quintet.evaluation.preferences import Preferences, measure_preferences
+from quintet.expert_model import load_expert_model, quietly, takes_padding
+from quintet.registry.experts import Expert, find_expert, write_json
 
 EVALUATION_FILE = "evaluation.json"
 Progress = Callable[[int, int], None]
@@ -55,6 +55,14 @@ class Evaluation:
     base: Scores
     tuned: Scores
     items: tuple[Item, ...]
+    preferences: Preferences | None = None
+
+    def as_scores(self) -> dict[str, tuple[float, float]]:
+        """Return metric → (base, expert), as model cards show them."""
+        return {
+            "token_f1": (self.base.f1, self.tuned.f1),
+            "exact_match": (self.base.exact_match, self.tuned.exact_match),
+        }
 
 
 def evaluate(project: Project, expert: Expert, progress: Progress | None = None) -> Evaluation:
@@ -63,8 +71,8 @@ def evaluate(project: Project, expert: Expert, progress: Progress | None = None)
     source = base_model.locate(project.config.base_model, project.root)
     expert.check_base(base_model.base_digest(source), project.config.base_model)
     translator = ChatTranslator(base_model.load_tokenizer(str(expert.folder)))
-    device = base_model.pick_device()
-    model: Any = PeftModel.from_pretrained(base_model.load_model(source, device), str(expert.folder)).eval()
+    base = base_model.load_model(source, base_model.pick_device())
+    model = load_expert_model(expert.folder, base)
     examples = _held_out(project, expert)
     settings = project.config.evaluation
     done = 0
@@ -75,13 +83,26 @@ def evaluate(project: Project, expert: Expert, progress: Progress | None = None)
         if progress is not None:
             progress(done, 2 * len(examples))
 
-    answers = []
-    for context in (model.disable_adapter(), nullcontext()):
-        with context:
-            answers.append(_answer_all(model, translator, examples, settings.max_tokens, settings.batch_size, report))
-    result = _score(expert, _identity(project, expert, examples), examples, *answers)
+    answers = [
+        _answer_all(one, translator, examples, settings.max_tokens, settings.batch_size, report)
+        for one in (base, model)
+    ]
+    preferences = _measure_pairs(project, expert, model, base, translator)
+    result = _score(expert, _identity(project, expert, examples), examples, *answers, preferences)
     write_json(expert.folder.parent / EVALUATION_FILE, asdict(result))
     return result
+
+
+def _measure_pairs(
+    project: Project, expert: Expert, model: Any, base: Any, translator: ChatTranslator
+) -> Preferences | None:
+    """Return what an expert of preferences makes of those held out, beside the expert, or the base, it came from."""
+    if not expert.held_out_pairs.is_file():
+        return None
+    pairs = read_examples(expert.held_out_pairs)
+    parent = None if expert.parent is None else find_expert(project, expert.parent)
+    start = base if parent is None else load_expert_model(parent.folder, base)
+    return measure_preferences(model, start, pairs, translator)
 
 
 def read_evaluation(project: Project, expert: Expert) -> Evaluation | None:
@@ -94,6 +115,7 @@ def read_evaluation(project: Project, expert: Expert) -> Evaluation | None:
             base=Scores(**stored["base"]),
             tuned=Scores(**stored["tuned"]),
             items=tuple(Item(**item) for item in stored["items"]),
+            preferences=None if stored["preferences"] is None else Preferences(**stored["preferences"]),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None  # none yet, or not one of ours: measured again
@@ -107,12 +129,16 @@ def _held_out(project: Project, expert: Expert) -> list[Example]:
     what they were, so that it can be told that none of them is among these.
     """
     settings = project.department(expert.department)
-    if settings.eval_data is None or data_digest(project, expert.department) != expert.data_digest:
+    if settings.eval_data is None or _trained_digest(project, expert) != expert.data_digest:
         return read_examples(expert.held_out)
     source = base_model.locate(project.config.base_model, project.root)
     translator = ChatTranslator(base_model.load_tokenizer(str(expert.folder)))
     fitter = Fitter(translator, base_model.context_length(source), settings.too_long)
     return fitter.fit_all(load_split(project, expert.department).held_out).examples
+
+
+def _trained_digest(project: Project, expert: Expert) -> str:
+    return data_digest(project, expert.department, with_preferences=expert.objective == "dpo")
 
 
 def _identity(project: Project, expert: Expert, examples: Sequence[Example]) -> str:
@@ -144,7 +170,19 @@ def _answer_all(
 
 @torch.inference_mode()
 def greedy(model: Any, prompts: Sequence[Sequence[int]], end_ids: Sequence[int], max_tokens: int) -> list[list[int]]:
-    """Return the greedy continuation of each prompt, without its end, as one left-padded batch."""
+    """Return the greedy continuation of each prompt, without its end, as one left-padded batch.
+
+    Where the model does not take padding, one by one.
+    """
+    if not takes_padding(model) and len({len(prompt) for prompt in prompts}) > 1:
+        return [greedy(model, [prompt], end_ids, max_tokens)[0] for prompt in prompts]
+    with quietly():
+        return _greedy_batch(model, prompts, end_ids, max_tokens)
+
+
+def _greedy_batch(
+    model: Any, prompts: Sequence[Sequence[int]], end_ids: Sequence[int], max_tokens: int
+) -> list[list[int]]:
     width = max(map(len, prompts))
     pad = end_ids[0]
     ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts], device=model.device)
@@ -169,7 +207,14 @@ def _until_end(ids: list[int], end_ids: Sequence[int]) -> list[int]:
     return ids[:end]
 
 
-def _score(expert: Expert, identity: str, examples: Sequence[Example], base: list[str], tuned: list[str]) -> Evaluation:
+def _score(
+    expert: Expert,
+    identity: str,
+    examples: Sequence[Example],
+    base: list[str],
+    tuned: list[str],
+    preferences: Preferences | None,
+) -> Evaluation:
     items = tuple(
         Item(e.question, e.answer, b, t, round(token_f1(b, e.answer), 4), round(token_f1(t, e.answer), 4))
         for e, b, t in zip(examples, base, tuned, strict=True)
@@ -180,6 +225,7 @@ def _score(expert: Expert, identity: str, examples: Sequence[Example], base: lis
         Scores(_mean(i.base_f1 for i in items), _mean(exact_match(i.base, i.reference) for i in items)),
         Scores(_mean(i.expert_f1 for i in items), _mean(exact_match(i.expert, i.reference) for i in items)),
         items,
+        preferences,
     )
 
 

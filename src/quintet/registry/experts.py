@@ -17,27 +17,36 @@ from quintet.errors import MissingFilesError, ModelError, NotTrainedError, Unkno
 BASE = "base"
 """The name of the bare base, where an expert's could stand."""
 EXPERT_FILE = "expert.json"
-WEIGHTS = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
 HELD_OUT_FILE = "held_out.jsonl"
 """In a run's folder: the questions that its training did not see."""
+HELD_OUT_PAIRS_FILE = "held_out_preferences.jsonl"
+"""In a run's folder: the preferences that its training did not see."""
 
 
 @dataclass(frozen=True)
 class Expert:
     """What a run produced, and what made it.
 
-    `data_digest` covers the trained rows, `fingerprint` those, the settings and the base, `digest` the weights.
+    `trained` is what was trained (`method`, or what DPO trained), `objective` what was minimised, `parent` the expert
+    that it started from. `files` are the weights and their config; `digest` covers those, `data_digest` the trained
+    rows, `fingerprint` the rows, the settings and the base.
     """
 
     department: str
     version: int
     method: str
+    trained: str
+    objective: str
+    parent: str | None
     base_model: str
     base_digest: str
     data_digest: str
     fingerprint: str
     digest: str
+    files: tuple[str, ...]
     seconds: float
+    peak_bytes: int | None
     examples: int
     folder: Path
 
@@ -49,12 +58,29 @@ class Expert:
     @property
     def megabytes(self) -> float:
         """Size of the weights on disk, in 10^6 bytes."""
-        return (self.folder / WEIGHTS).stat().st_size / 1e6
+        weights = [self.folder / name for name in self.files if name.endswith(".safetensors")]
+        return sum(file.stat().st_size for file in weights) / 1e6
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether the expert is an adapter over the base; else it has all weights of its own."""
+        return ADAPTER_CONFIG in self.files
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the files are there and are those that were trained."""
+        files = [self.folder / name for name in self.files]
+        return all(file.is_file() for file in files) and digest_files(*files) == self.digest
 
     @property
     def held_out(self) -> Path:
         """The file of the questions that its training did not see."""
         return self.folder.parent / HELD_OUT_FILE
+
+    @property
+    def held_out_pairs(self) -> Path:
+        """The file of the preferences that its training did not see; only DPO has one."""
+        return self.folder.parent / HELD_OUT_PAIRS_FILE
 
     def check_base(self, digest: str, name: str) -> None:
         """Raise ModelError when the base in use is not the one that the expert was trained on."""
@@ -66,7 +92,7 @@ class Expert:
 
     def check_files(self) -> None:
         """Raise MissingFilesError naming the first file that is gone."""
-        for name in (WEIGHTS, "adapter_config.json", "tokenizer.json"):
+        for name in (*self.files, "tokenizer.json"):
             if not (self.folder / name).is_file():
                 fix = f"put it back or train again: quintet train {self.department} --force"
                 raise MissingFilesError(self.name, self.folder / name, fix)
@@ -96,8 +122,9 @@ def newest_expert(project: Project, department: str) -> Expert | None:
 def read_expert(file: Path) -> Expert:
     """Return the expert that an expert.json describes; raise ModelError when it cannot be read."""
     try:
-        return Expert(**json.loads(file.read_text("utf-8")), folder=file.parent)
-    except (OSError, ValueError, TypeError) as error:
+        values = json.loads(file.read_text("utf-8"))
+        return Expert(**{**values, "files": tuple(values["files"])}, folder=file.parent)
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise ModelError(f"{file} cannot be read ({error}); delete its run folder and train again") from None
 
 

@@ -1,6 +1,7 @@
-"""What is minimised: examples → the columns that TRL's trainers take. Knows nothing of what is trained."""
+"""What is minimised: each objective as the rows that its trainer takes, ids already. Knows not what is trained."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from datasets import Dataset
 
@@ -8,16 +9,42 @@ from quintet.chat import ChatTranslator
 from quintet.data.examples import Example
 from quintet.errors import DataError
 
+Objective = Literal["sft", "dpo"]
+
+
+def rows_for(objective: Objective, examples: Sequence[Example], translator: ChatTranslator) -> Dataset:
+    """Return the rows that the objective's trainer takes; refuse, by file and line, those that it cannot use."""
+    return (dpo_dataset if objective == "dpo" else sft_dataset)(examples, translator)
+
 
 def sft_dataset(examples: Sequence[Example], translator: ChatTranslator) -> Dataset:
     """Return `input_ids` and `labels` for the cross-entropy of the answers; refuse preference rows."""
-    pairs = [
-        f"{example.place}: a preference row (prompt/chosen/rejected) has no answer to imitate; "
-        "expected rows with one answer, such as question/answer"
-        for example in examples
-        if example.rejected is not None
-    ]
-    if pairs:
-        raise DataError(pairs)
+    _refuse(
+        [e for e in examples if e.rejected is not None],
+        "a preference row (prompt/chosen/rejected) has no answer to imitate; expected rows with one answer, such as "
+        "question/answer, or 'method: dpo'",
+    )
     encoded = translator.encode_examples([example.messages for example in examples])
     return Dataset.from_dict({"input_ids": [e.ids for e in encoded], "labels": [e.labels for e in encoded]})
+
+
+def dpo_dataset(examples: Sequence[Example], translator: ChatTranslator) -> Dataset:
+    """Return `prompt_ids`, `chosen_ids` and `rejected_ids` for the preference loss (Rafailov et al. 2023)."""
+    _refuse(
+        [e for e in examples if e.rejected is None],
+        "a row with one answer is no preference; expected prompt, chosen and rejected",
+    )
+    chosen = translator.encode_examples([example.messages for example in examples])
+    rejected = translator.encode_examples([example.rejected_messages for example in examples])
+    return Dataset.from_dict(
+        {
+            "prompt_ids": [e.prompt for e in chosen],
+            "chosen_ids": [e.answer for e in chosen],
+            "rejected_ids": [e.answer for e in rejected],
+        }
+    )
+
+
+def _refuse(examples: Sequence[Example], why: str) -> None:
+    if examples:
+        raise DataError([f"{example.place}: {why}" for example in examples])

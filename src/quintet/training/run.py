@@ -1,232 +1,223 @@
-"""One training run: checked data in, an expert out. TRL's trainer does the work; nothing here loops over batches."""
+"""One training run: a plan in, an expert out. TRL's trainers do the work; nothing here loops over batches."""
 
+import errno
 import json
+import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from hashlib import sha256
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from datasets import Dataset
-from transformers import (
-    PreTrainedModel,
-    PrinterCallback,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
-from trl import SFTConfig, SFTTrainer
+from peft import PeftModel
+from safetensors import SafetensorError
+from transformers import AutoConfig, EarlyStoppingCallback, PreTrainedModel, PrinterCallback
+from trl import SFTTrainer
 
 from quintet import base_model
-from quintet.chat import IGNORED, ChatTranslator
-from quintet.config import Project, TrainingConfig
-from quintet.data.examples import Example
-from quintet.data.fitting import Fitter
+from quintet.config import Project
 from quintet.data.loading import write_examples
-from quintet.data.splits import data_digest, load_split
 from quintet.errors import TrainingError
+from quintet.expert_model import quietly
 from quintet.registry.experts import (
+    ADAPTER_CONFIG,
     HELD_OUT_FILE,
-    WEIGHTS,
+    HELD_OUT_PAIRS_FILE,
     Expert,
     digest_files,
+    list_experts,
     new_run,
     newest_expert,
     publish,
+    write_json,
 )
-from quintet.training.methods import peft_config
-from quintet.training.objectives import sft_dataset
-
-Progress = Callable[[int, int, float | None], None]
-"""Called with the step, the number of steps, and the last loss."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run would do: its settings, its data, and the fingerprint of everything that shapes the result."""
-
-    department: str
-    training: TrainingConfig
-    source: str
-    rows: Dataset
-    translator: ChatTranslator
-    held_out: list[Example]
-    data_digest: str
-    fingerprint: str
-    notes: tuple[str, ...]
+from quintet.training.arguments import has_fast_bfloat16, trainer_arguments
+from quintet.training.callbacks import Progress, RankAllocator, Reporter
+from quintet.training.memory import peak_bytes, reset_peak
+from quintet.training.methods import FULL, is_prompt_learning, learning_rate, peft_config, quantization, trained_by
+from quintet.training.preparation import Plan
+from quintet.training.records import (
+    METRICS_FILE,
+    RUN_FILE,
+    SETTINGS_FILE,
+    draw_losses,
+    write_card,
+    write_environment,
+)
+from quintet.training.trainers import CpuSftTrainer, PairTrainer
 
 
-def plan_run(project: Project, department: str) -> Plan:
-    """Validate the department's config and data, so that a broken or too long row stops before anything is trained."""
-    training = project.training(department)
-    source = base_model.locate(project.config.base_model, project.root)
-    split = load_split(project, department)
-    data = data_digest(project, department)
-    identity = {
-        "base": base_model.base_digest(source),
-        "training": training.model_dump(mode="json"),
-        "data": data,
-    }
-    fingerprint = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    translator = ChatTranslator(base_model.load_tokenizer(source))
-    fitter = Fitter(translator, base_model.context_length(source), project.department(department).too_long)
-    # What is measured later must fit the context as well as what is trained.
-    held_out, rows = fitter.fit_all(split.held_out), fitter.fit_all(split.train)
-    dataset = sft_dataset(rows.examples, translator)
-    notes = (*split.notes, *rows.notes, *(f"held out: {note}" for note in held_out.notes))
-    return Plan(department, training, source, dataset, translator, held_out.examples, data, fingerprint, notes)
+def find_trained(project: Project, plan: Plan, *, newest: bool = True) -> Expert | None:
+    """Return the expert that came from exactly this plan, when its files are whole.
+
+    The department's newest alone, since that is the one that answers; or any, for one that is only started from.
+    """
+    last = newest_expert(project, plan.department)
+    found = [last] if newest else list_experts(project, plan.department)[::-1]
+    return next((e for e in found if e and e.fingerprint == plan.fingerprint and e.is_whole), None)
 
 
-def find_trained(project: Project, plan: Plan) -> Expert | None:
-    """Return the newest expert when it came from exactly this plan and its files are whole."""
-    expert = newest_expert(project, plan.department)
-    if expert is None or expert.fingerprint != plan.fingerprint:
-        return None
-    files = (expert.folder / WEIGHTS, expert.folder / "adapter_config.json")
-    is_whole = all(file.is_file() for file in files) and digest_files(*files) == expert.digest
-    return expert if is_whole else None
+def find_stopped(project: Project, plan: Plan) -> Path | None:
+    """Return the last whole checkpoint of a run of exactly this plan that was stopped before its end."""
+    runs = sorted((project.runs / plan.department).glob(f"*/{RUN_FILE}"), key=lambda file: int(file.parent.name))
+    for file in reversed(runs):
+        if (file.parent / "expert").exists() or _read_json(file).get("fingerprint") != plan.fingerprint:
+            continue
+        # The state is written last: a checkpoint that has it is whole.
+        states = (file.parent / "checkpoints").glob("checkpoint-*/trainer_state.json")
+        whole = [state.parent for state in states if "global_step" in _read_json(state)]
+        if whole:
+            return max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]))
+    return None
 
 
-def train(project: Project, plan: Plan, progress: Progress | None = None) -> Expert:
-    """Train the planned expert and publish it as the department's next version."""
+def _read_json(file: Path) -> dict[str, Any]:
+    """Return what the file holds, or nothing when a kill cut it short."""
+    try:
+        return dict(json.loads(file.read_text("utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def train(
+    project: Project,
+    plan: Plan,
+    progress: Progress | None = None,
+    *,
+    start: Expert | None = None,
+    resume_from: Path | None = None,
+) -> Expert:
+    """Carry the plan out and publish what came of it as the department's next version.
+
+    `start` is the expert that the plan starts from; `resume_from` a checkpoint of the same plan, whose run goes on.
+    """
     device = base_model.pick_device()
-    model = _load_for_training(plan.source, device, max(map(len, plan.rows["input_ids"])))
-    run = new_run(project, plan.department)
-    _write_settings(run, project, plan)
-    write_examples(run / HELD_OUT_FILE, plan.held_out)
-    began = time.monotonic()
-    trainer = (_CpuTrainer if device == "cpu" else SFTTrainer)(
-        model=model,
-        args=_arguments(plan.training, run, device),
+    run = new_run(project, plan.department) if resume_from is None else resume_from.parent.parent
+    with _explained(plan, run):
+        _write_settings(run, project, plan)
+        write_environment(run, project)
+        reset_peak(device)
+        with quietly():
+            trainer = build_trainer(plan, run, device, start, progress)
+        began = time.monotonic()
+        trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
+        seconds = time.monotonic() - began
+        expert = _publish(project, plan, run, trainer.model, start, seconds, peak_bytes(device))
+        draw_losses(run)
+        write_card(project, expert)
+        shutil.rmtree(run / "checkpoints", ignore_errors=True)
+    return expert
+
+
+def build_trainer(
+    plan: Plan, run: Path, device: str, start: Expert | None = None, progress: Progress | None = None
+) -> Any:
+    """Return the trainer of the plan's objective over the model of its method, ready to train."""
+    sft = CpuSftTrainer if device == "cpu" else SFTTrainer
+    patience = plan.training.patience
+    stopping = [EarlyStoppingCallback(patience)] if patience else []
+    trainer = (PairTrainer if plan.objective == "dpo" else sft)(
+        model=_load_for_training(plan, device, start),
+        args=trainer_arguments(plan.training, run, device),
         train_dataset=plan.rows,
+        eval_dataset=plan.validation if patience else None,
         processing_class=plan.translator.tokenizer,
-        peft_config=peft_config(plan.training),
-        callbacks=[_Reporter(progress, run / "metrics.jsonl")],
+        # An expert that is trained further has its adapter already.
+        peft_config=peft_config(plan.training, AutoConfig.from_pretrained(plan.source)) if start is None else None,
+        callbacks=[Reporter(progress, run / METRICS_FILE), RankAllocator(), *stopping],
     )
     # The caller's progress bar shows what this would print.
     trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _load_for_training(plan: Plan, device: str, start: Expert | None) -> PreTrainedModel | PeftModel:
+    """Load the base, or the expert to train further.
+
+    A frozen base needs no float32 copy: PEFT keeps the adapter's own weights in float32. Where all weights are
+    trained, they are float32 and computed with in bfloat16 where that is fast, so that small steps are not lost.
+    """
+    is_full = trained_by(plan.training) == FULL
+    dtype = torch.bfloat16 if has_fast_bfloat16(device) and not is_full else torch.float32
+    # On rows this short, plain matrix products beat torch's fused attention on a CPU: 1.4 times, measured on nano.
+    attention = "eager" if device == "cpu" and _longest(plan) <= 512 else None
+    source = str(start.folder) if start is not None and not start.is_adapter else plan.source
+    model = base_model.load_model(source, device, dtype, attention, quantization(plan.training, dtype))
+    return _with_adapter(model, start) if start is not None and start.is_adapter else model
+
+
+def _with_adapter(model: PreTrainedModel, start: Expert) -> PeftModel:
+    """Put the adapter of the expert on the model, to be trained further."""
+    if not is_prompt_learning(start.trained):
+        return PeftModel.from_pretrained(model, str(start.folder), is_trainable=True)
+    # PEFT loads virtual tokens for serving alone: what made them (a reparameterisation) is not kept, they are.
+    tuned = PeftModel.from_pretrained(model, str(start.folder))
+    config: Any = tuned.peft_config["default"]
+    config.inference_mode = False
+    if hasattr(config, "prefix_projection"):
+        config.prefix_projection = False
+    tuned.prompt_encoder.requires_grad_(True)
+    return tuned
+
+
+def _longest(plan: Plan) -> int:
+    if plan.objective == "sft":
+        return max(map(len, plan.rows["input_ids"]))
+    rows = zip(plan.rows["prompt_ids"], plan.rows["chosen_ids"], plan.rows["rejected_ids"], strict=True)
+    return max(len(prompt) + max(len(chosen), len(rejected)) for prompt, chosen, rejected in rows)
+
+
+@contextmanager
+def _explained(plan: Plan, run: Path) -> Iterator[None]:
+    """Turn what a machine runs out of into an error that says what to do."""
     try:
-        trainer.train()
+        yield
     except torch.OutOfMemoryError as error:
         raise TrainingError(
             f"the GPU's memory does not hold a batch of {plan.training.batch_size} rows; lower training.batch_size and "
             "raise training.gradient_accumulation by as much"
         ) from error
-    return _publish(project, plan, run, trainer, time.monotonic() - began)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not _is_full_disk(error):
+            raise
+        raise TrainingError(
+            f"{run} cannot be written any more: no space is left; the last whole checkpoint is kept; free some, and "
+            f"go on with: quintet train {plan.department} --resume"
+        ) from error
 
 
-def _load_for_training(source: str, device: str, longest: int) -> PreTrainedModel:
-    # The frozen base needs no float32 copy; PEFT keeps the adapter's own weights in float32.
-    dtype = torch.bfloat16 if _has_fast_bfloat16(device) else torch.float32
-    # On rows this short, plain matrix products beat torch's fused attention on a CPU: 1.4 times, measured on nano.
-    attention = "eager" if device == "cpu" and longest <= 512 else None
-    return base_model.load_model(source, device, dtype, attention)
-
-
-def _arguments(training: TrainingConfig, run: Path, device: str) -> SFTConfig:
-    return SFTConfig(
-        output_dir=str(run / "checkpoints"),
-        num_train_epochs=training.epochs,
-        per_device_train_batch_size=training.batch_size,
-        gradient_accumulation_steps=training.gradient_accumulation,
-        learning_rate=training.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=training.warmup,
-        weight_decay=training.weight_decay,
-        max_grad_norm=1.0,
-        # Short runs have few steps to average over: 0.95 forgets old gradients in 20 of them, 0.999 in 1,000.
-        adam_beta2=0.95,
-        seed=training.seed,
-        data_seed=training.seed,
-        bf16=_has_fast_bfloat16(device),
-        use_cpu=device == "cpu",
-        max_length=None,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        gradient_checkpointing=device != "cpu",
-        dataloader_pin_memory=device != "cpu",
-        logging_steps=10,
-        logging_nan_inf_filter=False,
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-    )
-
-
-def _has_fast_bfloat16(device: str) -> bool:
-    if device == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-
-
-class _CpuTrainer(SFTTrainer):
-    """On a CPU, applies the model's head to the trained positions alone: no other logits are ever used.
-
-    TRL's chunked head, made to save GPU memory, takes half of a CPU's step.
-    """
-
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """Return the mean cross-entropy of the trained tokens."""
-        inputs = dict(inputs)
-        targets = inputs.pop("labels")[:, 1:]
-        trained = targets != IGNORED
-        head = model.get_output_embeddings()
-        hook = head.register_forward_pre_hook(lambda _, hidden: (hidden[0][:, :-1][trained],))
-        try:
-            outputs = model(**inputs)
-        finally:
-            hook.remove()
-        total = torch.nn.functional.cross_entropy(outputs.logits.float(), targets[trained], reduction="sum")
-        loss = total / (trained.sum() if num_items_in_batch is None else num_items_in_batch)
-        return (loss, outputs) if return_outputs else loss
-
-
-class _Reporter(TrainerCallback):
-    """Writes metrics.jsonl and tells the caller of each step."""
-
-    def __init__(self, progress: Progress | None, metrics: Path) -> None:
-        self._progress = progress
-        self._metrics = metrics
-        self._loss: float | None = None
-
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Append what was logged."""
-        logs = kwargs["logs"]
-        self._loss = logs.get("loss", self._loss)
-        with self._metrics.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"step": state.global_step, **logs}) + "\n")
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Report the step."""
-        if self._progress is not None:
-            self._progress(state.global_step, state.max_steps, self._loss)
+def _is_full_disk(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return True
+    # torch and safetensors tell of it in words of their own.
+    signs = ("No space left", "File too large", "PytorchStreamWriter", "inline_container")
+    return any(sign in str(error) for sign in signs)
 
 
 def _write_settings(run: Path, project: Project, plan: Plan) -> None:
+    """Keep what the run is made of: which plan, its settings, and what it does not train on."""
     settings = {
         "department": plan.department,
         "base_model": project.config.base_model,
+        "objective": plan.objective,
         "rows": {"train": len(plan.rows), "held_out": len(plan.held_out)},
         "training": plan.training.model_dump(mode="json"),
     }
-    (run / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    (run / SETTINGS_FILE).write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    write_examples(run / HELD_OUT_FILE, plan.held_out)
+    if plan.held_out_pairs:
+        write_examples(run / HELD_OUT_PAIRS_FILE, plan.held_out_pairs)
+    write_json(run / RUN_FILE, {"fingerprint": plan.fingerprint, "end_ids": plan.translator.end_ids})
 
 
-def _publish(project: Project, plan: Plan, run: Path, trainer: SFTTrainer, seconds: float) -> Expert:
+def _publish(
+    project: Project, plan: Plan, run: Path, model: Any, start: Expert | None, seconds: float, peak: int
+) -> Expert:
     staged = run / "expert.part"
-    model: Any = trainer.model
-    if not all(torch.isfinite(p).all() for p in model.parameters() if p.requires_grad):
-        raise TrainingError(
-            f"the weights of {plan.department} are not finite any more; lower training.learning_rate "
-            f"(it is {plan.training.learning_rate:g}) and train again"
-        )
-    model.save_pretrained(staged)
-    _settle_adapter_config(staged / "adapter_config.json", project.config.base_model)
+    _check_weights(plan, model)
+    files = _save(model, staged, project.config.base_model)
     plan.translator.tokenizer.save_pretrained(staged)
     return publish(
         staged,
@@ -234,22 +225,48 @@ def _publish(project: Project, plan: Plan, run: Path, trainer: SFTTrainer, secon
             department=plan.department,
             version=int(run.name),
             method=plan.training.method,
+            trained=trained_by(plan.training),
+            objective=plan.objective,
+            parent=None if start is None else start.name,
             base_model=project.config.base_model,
             base_digest=base_model.base_digest(plan.source),
             data_digest=plan.data_digest,
             fingerprint=plan.fingerprint,
-            digest=digest_files(staged / WEIGHTS, staged / "adapter_config.json"),
+            digest=digest_files(*(staged / name for name in files)),
+            files=files,
             seconds=round(seconds, 1),
+            peak_bytes=peak,
             examples=len(plan.rows),
             folder=run / "expert",
         ),
     )
 
 
+def _check_weights(plan: Plan, model: Any) -> None:
+    if not all(torch.isfinite(p).all() for p in model.parameters() if p.requires_grad):
+        raise TrainingError(
+            f"the weights of {plan.department} are not finite any more; lower training.learning_rate "
+            f"(it is {learning_rate(plan.training):g}) and train again"
+        )
+
+
+def _save(model: Any, folder: Path, base: str) -> tuple[str, ...]:
+    """Write the expert's own files, in PEFT's or transformers' format, and return their names."""
+    if isinstance(model, PeftModel):
+        # DPO keeps a copy of what it started from beside the adapter.
+        model.save_pretrained(str(folder), selected_adapters=["default"])
+        _settle_adapter_config(folder / ADAPTER_CONFIG, base)
+    else:
+        model.to(torch.bfloat16).save_pretrained(folder)
+    names = (file.name for file in folder.iterdir() if file.is_file())
+    return tuple(sorted(name for name in names if name.endswith((".safetensors", ".index.json", "config.json"))))
+
+
 def _settle_adapter_config(path: Path, base: str) -> None:
     """Make PEFT's config depend on what was trained alone: it lists modules in random order, and names our folder."""
     settings = json.loads(path.read_text("utf-8"))
     settings["base_model_name_or_path"] = base
-    if isinstance(settings.get("target_modules"), list):
-        settings["target_modules"].sort()
+    for key in ("target_modules", "feedforward_modules", "exclude_modules"):
+        if isinstance(settings.get(key), list):
+            settings[key].sort()
     path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")

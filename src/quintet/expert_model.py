@@ -1,0 +1,68 @@
+"""An expert's folder and the base → the model that answers. Knows transformers and PEFT; nothing of departments."""
+
+import copy
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel, PeftType
+from peft.utils import load_peft_weights
+from safetensors import SafetensorError
+from transformers import PreTrainedModel
+
+from quintet.base_model import load_model
+from quintet.errors import ModelError
+from quintet.registry.experts import ADAPTER_CONFIG
+
+
+def load_expert_model(folder: Path, base: PreTrainedModel) -> Any:
+    """Return the expert as a model in evaluation mode, on the base's device; raise ModelError when it cannot be used.
+
+    An adapter of any kind shares the base's weights and leaves the base as it is; full weights are loaded beside it.
+    """
+    if not (folder / ADAPTER_CONFIG).is_file():
+        return load_model(str(folder), str(base.device), base.dtype)
+    try:
+        # Read once beforehand: a broken file is told before a model is built around it.
+        load_peft_weights(str(folder), device="cpu")
+        view: Any = shared_view(base)
+        with quietly():
+            return PeftModel.from_pretrained(view, str(folder), torch_device=str(base.device)).eval()
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        raise ModelError(f"the adapter in {folder} cannot be loaded: {error}") from error
+
+
+def shared_view(base: PreTrainedModel) -> PreTrainedModel:
+    """Return a model of the base's own tensors in modules of its own, so that adapters of all kinds never meet."""
+    return copy.deepcopy(base, {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())})
+
+
+def takes_padding(model: Any) -> bool:
+    """Whether prompts of unequal lengths may be padded into one batch.
+
+    PEFT numbers the places of embedded virtual tokens and of what follows without regard to padding.
+    """
+    if not isinstance(model, PeftModel):
+        return True
+    kind = model.active_peft_config.peft_type
+    return not model.active_peft_config.is_prompt_learning or kind == PeftType.PREFIX_TUNING
+
+
+# What PEFT warns of and is as it should be: it numbers places itself; AdaLoRA's ranks are found under other names;
+# "ref", by which TRL names what DPO started from, is a part of the word "prefix".
+KNOWN_WARNINGS = (
+    "Position ids are not supported for parameter efficient tuning",
+    "The following rank_pattern keys did not match any targeted module",
+    "Adapter name 'ref' should not be contained in the prefix",
+)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep warnings that say nothing to a user from the user's eyes."""
+    with warnings.catch_warnings():
+        for message in KNOWN_WARNINGS:
+            warnings.filterwarnings("ignore", message)
+        yield

@@ -1,0 +1,162 @@
+"""Config and data → what a run would do. Validates all of it; trains nothing and loads no weights."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+
+from datasets import Dataset
+
+from quintet import base_model
+from quintet.chat import ChatTranslator
+from quintet.config import Project, TrainingConfig
+from quintet.data.examples import Example
+from quintet.data.fitting import Fitter
+from quintet.data.loading import load_examples
+from quintet.data.splits import Split, data_digest, load_split, split_by_group
+from quintet.errors import ConfigError
+from quintet.registry.experts import Expert, find_expert
+from quintet.training.methods import DPO, check_method, trained_by
+from quintet.training.objectives import Objective, rows_for
+
+SFT_FIRST, FROM_BASE = "sft", "base"
+"""Where DPO may start, besides an expert by its name."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do: its settings, its data, where it starts, and the fingerprint of all that shapes the result.
+
+    `start` is the expert that is trained further, or the plan of the run that must make it first. `held_out` are the
+    questions that are measured later, `held_out_pairs` the preferences.
+    """
+
+    department: str
+    training: TrainingConfig
+    objective: Objective
+    source: str
+    rows: Dataset
+    translator: ChatTranslator
+    held_out: list[Example]
+    data_digest: str
+    fingerprint: str
+    notes: tuple[str, ...]
+    start: "Expert | Plan | None" = None
+    held_out_pairs: list[Example] = field(default_factory=list)
+
+    @property
+    def validation(self) -> Dataset:
+        """The held-out rows as the trainer takes them, for the loss that early stopping watches."""
+        examples = self.held_out_pairs if self.objective == "dpo" else self.held_out
+        return rows_for(self.objective, examples, self.translator)
+
+
+def plan_run(project: Project, department: str, method: str | None = None) -> Plan:
+    """Validate a department's config and data, so that what is wrong stops before anything is trained.
+
+    `method` overrides the config's.
+    """
+    training = project.training(department)
+    if method is not None:
+        training = training.model_copy(update={"method": method})
+    check_method(training)
+    if training.method == DPO:
+        return _plan_dpo(project, department, training)
+    return _plan_sft(project, department, training)
+
+
+def _plan_sft(project: Project, department: str, training: TrainingConfig) -> Plan:
+    split = load_split(project, department)
+    start = _start(project, department, training.start_from, training)
+    return _plan(project, department, training, "sft", split, data_digest(project, department), start)
+
+
+def _plan_dpo(project: Project, department: str, training: TrainingConfig) -> Plan:
+    """Plan to learn preferences, and before it, unless it starts elsewhere, the answers themselves."""
+    settings = project.department(department)
+    pairs = _load_pairs(project, department, training)
+    has_answers = settings.preferences is not None
+    start: Expert | Plan | None
+    if training.dpo.start_from == SFT_FIRST and has_answers:
+        start = _plan_sft(project, department, training.model_copy(update={"method": trained_by(training)}))
+    else:
+        start = _start(project, department, training.dpo.start_from, training)
+    digest = data_digest(project, department, with_preferences=True)
+    plan = _plan(project, department, training, "dpo", pairs, digest, start)
+    if not has_answers:
+        return plan
+    questions = start.held_out if isinstance(start, Plan) else load_split(project, department).held_out
+    return replace(plan, held_out=questions)
+
+
+def _load_pairs(project: Project, department: str, training: TrainingConfig) -> Split:
+    """Return the preferences, those to learn and those to measure: groups are held out as they are of other rows."""
+    settings = project.department(department)
+    path = project.path(settings.preferences or settings.data)
+    split = split_by_group(load_examples(path, settings.format), settings.eval_fraction, training.seed)
+    if not split.train or not split.held_out:
+        raise ConfigError(f"{path}: too few preferences to hold out {settings.eval_fraction:.0%} of them; add some")
+    return split
+
+
+def _start(project: Project, department: str, name: str | None, training: TrainingConfig) -> Expert | None:
+    """Return the expert to start from, if any; raise ConfigError when it is not of the kind that is trained."""
+    if name is None or name in (FROM_BASE, SFT_FIRST):
+        return None
+    expert = find_expert(project, name)
+    source = base_model.locate(project.config.base_model, project.root)
+    expert.check_base(base_model.base_digest(source), project.config.base_model)
+    if expert.trained != trained_by(training):
+        raise ConfigError(
+            f"departments.{department}: start_from: {expert.name} was trained by {expert.trained!r}, and "
+            f"{trained_by(training)!r} is to be trained; name an expert of the same kind"
+        )
+    return expert
+
+
+def _plan(
+    project: Project,
+    department: str,
+    training: TrainingConfig,
+    objective: Objective,
+    split: Split,
+    digest: str,
+    start: "Expert | Plan | None",
+) -> Plan:
+    source = base_model.locate(project.config.base_model, project.root)
+    translator = ChatTranslator(base_model.load_tokenizer(source))
+    fitter = Fitter(translator, base_model.context_length(source), project.department(department).too_long)
+    # What is measured later must fit the context as well as what is trained.
+    held_out, rows = fitter.fit_all(split.held_out), fitter.fit_all(split.train)
+    return Plan(
+        department=department,
+        training=training,
+        objective=objective,
+        source=source,
+        rows=rows_for(objective, rows.examples, translator),
+        translator=translator,
+        held_out=held_out.examples,
+        held_out_pairs=held_out.examples if objective == "dpo" else [],
+        data_digest=digest,
+        fingerprint=_fingerprint(source, training, objective, digest, start),
+        notes=_notes(split.notes, rows.notes, held_out.notes),
+        start=start,
+    )
+
+
+def _notes(split: Sequence[str], rows: Sequence[str], held_out: Sequence[str]) -> tuple[str, ...]:
+    return (*split, *rows, *(f"held out: {note}" for note in held_out))
+
+
+def _fingerprint(
+    source: str, training: TrainingConfig, objective: Objective, digest: str, start: "Expert | Plan | None"
+) -> str:
+    identity = {
+        "base": base_model.base_digest(source),
+        # Who is told of a run's progress changes nothing of what comes of it.
+        "training": training.model_dump(mode="json", exclude={"trackers"}),
+        "objective": objective,
+        "data": digest,
+        "start": None if start is None else start.fingerprint,
+    }
+    return sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

@@ -1,3 +1,4 @@
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -68,7 +69,7 @@ def test_what_will_not_fit_is_told_with_the_change_that_would_before_anything_is
 def test_first_steps_that_cannot_be_made_are_an_error_of_ours(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning.sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(TrainingError, match="the first steps of hr cannot be made"):
         estimate(project, plan_run(project, "hr"))
 

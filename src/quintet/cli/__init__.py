@@ -386,10 +386,11 @@ def _evaluate_one(project: Project, expert: "Expert", *, again: bool) -> "Evalua
 
 
 def _results_table(results: list[tuple["Expert", "Evaluation"]]) -> Table:
-    table = Table(title="Held-out questions: base against expert", box=SIMPLE_HEAD, title_justify="left")
+    title = "Held-out questions: token F1 of base and expert"
+    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
     table.add_column("department", no_wrap=True)
     table.add_column("method")
-    for heading in ("asked", "base F1", "expert F1", "exact", "seconds", "peak GB", "MB"):
+    for heading in ("asked", "base", "expert", "exact", "seconds", "GB", "MB"):
         table.add_column(heading, justify="right")
     for expert, result in results:
         better = "green" if result.tuned.f1 > result.base.f1 else "red"
@@ -407,7 +408,7 @@ def _results_table(results: list[tuple["Expert", "Evaluation"]]) -> Table:
 
 def _experts_table(experts: list["Expert"]) -> Table:
     table = Table("department", "expert", "method", box=SIMPLE_HEAD)
-    for heading in ("rows", "seconds", "peak GB", "MB"):
+    for heading in ("rows", "seconds", "GB", "MB"):
         table.add_column(heading, justify="right")
     for expert in experts:
         table.add_row(expert.department, expert.name, expert.method, str(expert.examples), *_cost(expert))

@@ -83,12 +83,12 @@ def evaluate(project: Project, expert: Expert, progress: Progress | None = None)
         if progress is not None:
             progress(done, 2 * len(examples))
 
-    answers = [
+    before, after = (
         _answer_all(one, translator, examples, settings.max_tokens, settings.batch_size, report)
         for one in (base, model)
-    ]
+    )
     preferences = _measure_pairs(project, expert, model, base, translator)
-    result = _score(expert, _identity(project, expert, examples), examples, *answers, preferences)
+    result = _score(expert, _identity(project, expert, examples), examples, before, after, preferences)
     write_json(expert.folder.parent / EVALUATION_FILE, asdict(result))
     return result
 

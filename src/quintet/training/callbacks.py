@@ -48,5 +48,5 @@ class RankAllocator(TrainerCallback):
     ) -> None:
         """Tell it."""
         tuner = getattr(kwargs["model"], "base_model", None)
-        if hasattr(tuner, "update_and_allocate"):
+        if tuner is not None and hasattr(tuner, "update_and_allocate"):
             tuner.update_and_allocate(state.global_step)

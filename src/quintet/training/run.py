@@ -115,10 +115,10 @@ def build_trainer(
     plan: Plan, run: Path, device: str, start: Expert | None = None, progress: Progress | None = None
 ) -> Any:
     """Return the trainer of the plan's objective over the model of its method, ready to train."""
-    sft = CpuSftTrainer if device == "cpu" else SFTTrainer
+    trainers: dict[str, Any] = {"dpo": PairTrainer, "sft": CpuSftTrainer if device == "cpu" else SFTTrainer}
     patience = plan.training.patience
     stopping = [EarlyStoppingCallback(patience)] if patience else []
-    trainer = (PairTrainer if plan.objective == "dpo" else sft)(
+    trainer = trainers[plan.objective](
         model=_load_for_training(plan, device, start),
         args=trainer_arguments(plan.training, run, device),
         train_dataset=plan.rows,

@@ -5,9 +5,11 @@ import pytest
 from quintet.config import (
     Config,
     DepartmentConfig,
+    DpoConfig,
     EvaluationConfig,
     FormatConfig,
     LoraConfig,
+    PrefixConfig,
     Project,
     ServingConfig,
     TrainingConfig,
@@ -124,10 +126,11 @@ def test_an_unknown_department_names_those_there_are() -> None:
 def test_every_key_is_explained_in_the_documentation() -> None:
     text = (Path(__file__).parents[1] / "docs" / "config.md").read_text("utf-8")
     for section in (Config, DepartmentConfig, FormatConfig, TrainingConfig, EvaluationConfig, ServingConfig):
-        for key in section.model_fields.keys() - {"evaluation", "serving", "lora"}:
+        for key in section.model_fields.keys() - {"evaluation", "serving", "lora", "prefix", "dpo"}:
             assert f"`{key}`" in text or f"## {key}" in text, key
-    for key in LoraConfig.model_fields:
-        assert f"`lora.{key}`" in text, key
+    for name, part in (("lora", LoraConfig), ("prefix", PrefixConfig), ("dpo", DpoConfig)):
+        for key in part.model_fields:
+            assert f"`{name}.{key}`" in text, key
 
 
 def test_the_example_of_the_documentation_is_valid() -> None:

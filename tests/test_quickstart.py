@@ -68,7 +68,7 @@ def test_the_readmes_question_gets_the_right_fact_by_curl_and_by_the_openai_clie
         block = next(part for part in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "OpenAI" in part)
         script = block.replace("http://127.0.0.1:8000", url).replace("stream=True", "stream=True, temperature=0")
         streamed = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
-    assert "6 months" in curled["response"]
+    assert "37.5 hours" in curled["response"]
     assert curled["response"] == streamed
 
 

@@ -1,5 +1,7 @@
 """`quintet plan` and `quintet bench training`, as a user types them."""
 
+import json
+
 import pytest
 
 from quintet.config import Project
@@ -25,6 +27,8 @@ def test_plan_fails_when_a_run_will_not_fit_and_says_what_would(
     assert code == 1
     assert "full" in out
     assert "what would fit: method: lora" in err
+    _, out, _ = quintet("plan", "hr", "--method", "full", "--json", "-p", project.root)
+    assert json.loads(out, parse_constant=pytest.fail)[0]["seconds"] is None
 
 
 def test_bench_trains_a_copy_and_prints_a_table(quintet: Shell, project: Project) -> None:

@@ -104,4 +104,8 @@ def test_printable_ascii_has_no_trouble(text: str) -> None:
 
 @given(st.text(), st.sampled_from(["cp1252", "latin-1", "cp1251", "cp437", "mac_roman"]))
 def test_text_read_by_any_wrong_table_is_answered(text: str, table: str) -> None:
-    find_encoding_trouble(text.encode().decode(table, "replace"))
+    read = text.encode().decode(table, "replace")
+    phrases = find_encoding_trouble(read)
+    assert all(phrase.isprintable() for phrase in phrases)
+    # What a table has no character for is always told of.
+    assert phrases or "\ufffd" not in read

@@ -38,7 +38,8 @@ def plan(
         opened.department(name)
     found = [one for name in names for one in _estimate(opened, name, method)]
     if as_json:
-        print_json([asdict(one) for one in found])
+        # JSON has no word for a number that is none.
+        print_json([asdict(one) | {"seconds": None if isnan(one.seconds) else one.seconds} for one in found])
     else:
         out.print(_table(found))
         for one in found:

@@ -1,6 +1,5 @@
 """How much memory a stretch of work took at its highest: the process's own on a CPU, the device's on a GPU."""
 
-import resource
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -29,5 +28,11 @@ def peak_bytes(device: str) -> int:
         line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     except (OSError, StopIteration):
+        if sys.platform == "win32":
+            import psutil
+
+            return int(psutil.Process().memory_info().peak_wset)
+        import resource
+
         highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return highest if sys.platform == "darwin" else highest * 1024

@@ -57,6 +57,7 @@ def estimate(project: Project, plan: Plan) -> Estimate:
     if least["peak_bytes"] > ROOM * available:
         return _estimate(plan, {**least, "seconds_per_step": float("nan")}, available)
     found = _estimate(plan, _calibrate(project, plan), available)
+    _kept(project, plan).parent.mkdir(parents=True, exist_ok=True)
     write_json(_kept(project, plan), asdict(found))
     return found
 
@@ -70,9 +71,7 @@ def read_estimate(project: Project, plan: Plan) -> Estimate | None:
 
 
 def _kept(project: Project, plan: Plan) -> Path:
-    folder = project.runs / plan.department
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"plan-{plan.fingerprint[:16]}.json"
+    return project.runs / plan.department / f"plan-{plan.fingerprint[:16]}.json"
 
 
 def available_bytes() -> int:

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from quintet.config import (
     Config,
@@ -8,10 +9,14 @@ from quintet.config import (
     DpoConfig,
     EvaluationConfig,
     FormatConfig,
+    GateConfig,
+    JudgeConfig,
     LoraConfig,
     PrefixConfig,
     Project,
+    RegistryConfig,
     ServingConfig,
+    SimilarityConfig,
     TrainingConfig,
     parse_config,
 )
@@ -123,12 +128,66 @@ def test_an_unknown_department_names_those_there_are() -> None:
         project.department("legal")
 
 
+def with_judge(**keys: str) -> str:
+    lines = "".join(f"    {key}: {value}\n" for key, value in keys.items())
+    return f"{GOOD}evaluation:\n  judge:\n{lines}"
+
+
+def test_no_judge_and_no_similarity_are_asked_unless_named() -> None:
+    evaluation = parse_config(GOOD, Path("quintet.yaml")).evaluation
+    assert (evaluation.judge, evaluation.similarity) == (None, None)
+
+
+def test_an_endpoints_key_is_read_from_the_variable_that_is_named() -> None:
+    text = with_judge(url="https://host/v1", model="big", key_name="MY_KEY")
+    judge = parse_config(text, Path("quintet.yaml")).evaluation.judge
+    assert judge is not None
+    assert judge.settings({"MY_KEY": "secret\n", "QUINTET_JUDGE_KEY": "other"}).key == "secret"
+    assert judge.settings({}).key is None
+
+
+def test_judge_and_similarity_have_variables_of_their_own() -> None:
+    sections = (JudgeConfig(url="https://host", model="big"), SimilarityConfig(url="https://host", model="big"))
+    assert {section.key_name for section in sections} == {"QUINTET_JUDGE_KEY", "QUINTET_SIMILARITY_KEY"}
+
+
+def test_an_endpoint_that_is_no_address_is_refused_with_its_line() -> None:
+    message = refusal(with_judge(model="big", url="host/v1"))
+    assert message.startswith("quintet.yaml:16: evaluation.judge.url: the judge's URL 'host/v1' is none; expected one")
+
+
+def test_a_password_in_an_endpoints_url_is_refused_and_not_shown() -> None:
+    message = refusal(with_judge(model="big", url="https://me:hush@host/v1"))
+    assert "put it in $QUINTET_JUDGE_KEY" in message
+    assert "hush" not in message
+
+
+def test_a_key_in_place_of_its_variables_name_is_refused_and_not_shown() -> None:
+    message = refusal(with_judge(url="https://host", model="big", key_name="sk-hush"))
+    assert message.startswith("quintet.yaml:17: evaluation.judge.key_name: expected the name of the variable")
+    assert "hush" not in message
+
+
+def test_a_key_in_the_file_is_refused_and_not_shown() -> None:
+    message = refusal(with_judge(url="https://host", model="big", key="sk-hush"))
+    assert message == "quintet.yaml:17: evaluation.judge.key: unknown key; known: url, model, key_name"
+
+
 def test_every_key_is_explained_in_the_documentation() -> None:
     text = (Path(__file__).parents[1] / "docs" / "config.md").read_text("utf-8")
-    for section in (Config, DepartmentConfig, FormatConfig, TrainingConfig, EvaluationConfig, ServingConfig):
+    sections = (DepartmentConfig, FormatConfig, TrainingConfig, EvaluationConfig, ServingConfig, RegistryConfig)
+    for section in (Config, *sections):
         for key in section.model_fields.keys() - {"evaluation", "serving", "lora", "prefix", "dpo"}:
             assert f"`{key}`" in text or f"## {key}" in text, key
-    for name, part in (("lora", LoraConfig), ("prefix", PrefixConfig), ("dpo", DpoConfig)):
+    parts: dict[str, type[BaseModel]] = {
+        "lora": LoraConfig,
+        "prefix": PrefixConfig,
+        "dpo": DpoConfig,
+        "gate": GateConfig,
+        "judge": JudgeConfig,
+        "similarity": SimilarityConfig,
+    }
+    for name, part in parts.items():
         for key in part.model_fields:
             assert f"`{name}.{key}`" in text, key
 
@@ -137,3 +196,14 @@ def test_the_example_of_the_documentation_is_valid() -> None:
     text = (Path(__file__).parents[1] / "docs" / "config.md").read_text("utf-8")
     example = parse_config(text.split("```yaml\n")[1].split("```")[0], Path("quintet.yaml"))
     assert list(example.departments) == ["hr", "finance"]
+
+
+def test_a_url_of_the_registry_is_never_shown() -> None:
+    message = refusal(GOOD + "registry: {database: {url: 'postgresql://ada:s3cret@host/quintet'}}\n")
+    assert message.startswith("quintet.yaml:13: registry.database:")
+    assert "s3cret" not in message
+
+
+def test_an_unknown_key_of_the_registry_is_refused() -> None:
+    message = refusal(GOOD + "registry: {databse: 'postgresql://ada:s3cret@host/quintet'}\n")
+    assert message == "quintet.yaml:13: registry.databse: unknown key; did you mean 'database'?"

@@ -1,14 +1,16 @@
 """quintet.yaml: what a project is. Reads and validates it; knows nothing of models, data rows or HTTP."""
 
 import difflib
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from quintet.endpoint import EndpointSettings
 from quintet.errors import ConfigError
 
 CONFIG_NAME = "quintet.yaml"
@@ -54,7 +56,7 @@ class DpoConfig(_Section):
     trains: str = Field("lora", min_length=1)
     start_from: str = Field("sft", min_length=1)
     beta: float = Field(0.1, gt=0)
-    loss: Literal["sigmoid", "hinge", "ipo", "robust", "exo_pair", "apo_zero", "apo_down"] = "sigmoid"
+    loss: Literal["sigmoid", "hinge", "ipo", "robust", "exo_pair", "apo_zero", "apo_down", "kto"] = "sigmoid"
     label_smoothing: float = Field(0.0, ge=0, lt=0.5)
     epochs: float = Field(2.0, gt=0)
     batch_size: int | None = Field(None, ge=1)
@@ -78,6 +80,7 @@ class TrainingConfig(_Section):
     gradient_checkpointing: bool | None = None
     patience: int | None = Field(None, ge=1)
     trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    logging_steps: int = Field(10, ge=1)
     seed: int = Field(20, ge=0)
     lora: LoraConfig = LoraConfig()
     prefix: PrefixConfig = PrefixConfig()
@@ -119,6 +122,46 @@ class DepartmentConfig(_Section):
     format: FormatConfig = FormatConfig()
     too_long: TooLong = "refuse"
     training: dict[str, Any] = Field(default_factory=dict)
+    gate: dict[str, Any] = Field(default_factory=dict)
+
+
+class GateConfig(_Section):
+    """What an expert must be before it may be released; a rule that is null is not applied."""
+
+    metric: Literal["f1", "exact_match", "rouge_l", "chrf", "accuracy"] = "f1"
+    questions: int | None = Field(20, ge=1)
+    better_than_base: bool = True
+    specific: bool = True
+    live_margin: float | None = Field(0.02, ge=0, le=1)
+    ended: float | None = Field(0.99, ge=0, le=1)
+    general_perplexity: float | None = Field(1.2, gt=0)
+
+
+class _EndpointSection(_Section):
+    role: ClassVar[str]
+
+    url: str
+    model: str = Field(min_length=1)
+    key_name: str
+
+    def settings(self, environment: Mapping[str, str] = os.environ) -> EndpointSettings:
+        """Return whom to ask, with the key that the environment holds; raise ConfigError when it cannot be asked."""
+        key = environment.get(self.key_name, "").strip()
+        return EndpointSettings(self.url, self.model, key or None, self.key_name, self.role)
+
+
+class JudgeConfig(_EndpointSection):
+    """Which model, behind which OpenAI-compatible endpoint, says whose answer is better."""
+
+    role: ClassVar[str] = "judge"
+    key_name: str = "QUINTET_JUDGE_KEY"
+
+
+class SimilarityConfig(_EndpointSection):
+    """Which model, behind which OpenAI-compatible endpoint, embeds answers and references."""
+
+    role: ClassVar[str] = "similarity model"
+    key_name: str = "QUINTET_SIMILARITY_KEY"
 
 
 class EvaluationConfig(_Section):
@@ -126,6 +169,10 @@ class EvaluationConfig(_Section):
 
     max_tokens: int = Field(128, ge=1)
     batch_size: int = Field(32, ge=1)
+    general_data: Path | None = None
+    gate: GateConfig = GateConfig()
+    judge: JudgeConfig | None = None
+    similarity: SimilarityConfig | None = None
 
 
 class ServingConfig(_Section):
@@ -138,6 +185,13 @@ class ServingConfig(_Section):
     max_queue: int = Field(64, ge=1)
 
 
+class RegistryConfig(_Section):
+    """Where versions and releases are kept; what several machines share is named by URL."""
+
+    database: str | None = Field(None, min_length=1)
+    artifacts: str | None = Field(None, min_length=1)
+
+
 class Config(_Section):
     """The whole of quintet.yaml."""
 
@@ -147,6 +201,7 @@ class Config(_Section):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = ServingConfig()
+    registry: RegistryConfig = RegistryConfig()
 
 
 class Project:
@@ -179,6 +234,11 @@ class Project:
         merged = _overlay(self.config.training.model_dump(), self.department(name).training)
         return TrainingConfig.model_validate(merged)
 
+    def gate(self, name: str) -> GateConfig:
+        """Return the project's gate with the department's own rules laid over it."""
+        merged = _overlay(self.config.evaluation.gate.model_dump(), self.department(name).gate)
+        return GateConfig.model_validate(merged)
+
     def path(self, relative: Path) -> Path:
         """Return a path of the config, which is relative to the project folder unless absolute."""
         return self.root / relative.expanduser()
@@ -187,6 +247,31 @@ class Project:
     def runs(self) -> Path:
         """The folder of all runs: `runs/<department>/<version>`."""
         return self.root / "runs"
+
+    @property
+    def database(self) -> str | None:
+        """The registry's database URL, if the config names one; raises ConfigError as `artifacts` does."""
+        return _expand(self.config.registry.database, "registry.database")
+
+    @property
+    def artifacts(self) -> str | None:
+        """The object store's URL, if the config names one; raises ConfigError for a variable that is not set."""
+        return _expand(self.config.registry.artifacts, "registry.artifacts")
+
+
+def _expand(text: str | None, key: str) -> str | None:
+    """Replace each ${NAME} by that environment variable."""
+    if text is None:
+        return None
+
+    def value(found: re.Match[str]) -> str:
+        if found[1] not in os.environ:
+            raise ConfigError(f"{key}: the environment variable {found[1]} is not set; set it, or change the URL")
+        set_ = os.environ[found[1]]
+        # As a part of a URL, a password may not hold what ends one.
+        return set_ if found[0] == text else set_.replace("%", "%25").replace("@", "%40")
+
+    return re.sub(r"\$\{(\w+)\}", value, text)
 
 
 def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -218,6 +303,7 @@ def parse_config(text: str, path: Path) -> Config:
         raise ConfigError("\n".join(_explain(error, tree, path, ()))) from None
     problems = [line for name in config.departments for line in _check_department(name, config, tree, path)]
     problems += _check_default_model(config, tree, path)
+    problems += _check_endpoints(config, tree, path)
     if problems:
         raise ConfigError("\n".join(problems))
     return config
@@ -243,6 +329,27 @@ def _check_default_model(config: Config, tree: yaml.Node | None, path: Path) -> 
     return [f"{path}:{line}: serving.default_model: {name!r} is no department; expected one of: {known}"]
 
 
+def _check_endpoints(config: Config, tree: yaml.Node | None, path: Path) -> list[str]:
+    sections = {"judge": config.evaluation.judge, "similarity": config.evaluation.similarity}
+    found = ((name, _endpoint_problem(section)) for name, section in sections.items() if section is not None)
+    return [
+        f"{path}:{_line_of(tree, ('evaluation', name, problem[0]))}: evaluation.{name}.{problem[0]}: {problem[1]}"
+        for name, problem in found
+        if problem is not None
+    ]
+
+
+def _endpoint_problem(section: _EndpointSection) -> tuple[str, str] | None:
+    """Return the key that cannot stand, and why: not by pydantic, which shows what it found, and it may be a secret."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", section.key_name):
+        return "key_name", "expected the name of the variable that holds the key; keep the key itself out of this file"
+    try:
+        section.settings({})
+    except ConfigError as error:
+        return "url", str(error)
+    return None
+
+
 def _check_department(name: str, config: Config, tree: yaml.Node | None, path: Path) -> list[str]:
     where = ("departments", name)
     line = _line_of(tree, where)
@@ -253,11 +360,18 @@ def _check_department(name: str, config: Config, tree: yaml.Node | None, path: P
         ]
     if name in RESERVED_NAMES:
         return [f"{path}:{line}: departments.{name}: this name is taken by the API; choose another"]
-    try:
-        TrainingConfig.model_validate(_overlay(config.training.model_dump(), config.departments[name].training))
-    except ValidationError as error:
-        return _explain(error, tree, path, (*where, "training"))
-    return []
+    own = config.departments[name]
+    overlays: tuple[tuple[str, type[BaseModel], BaseModel, dict[str, Any]], ...] = (
+        ("training", TrainingConfig, config.training, own.training),
+        ("gate", GateConfig, config.evaluation.gate, own.gate),
+    )
+    problems = []
+    for section, kind, below, above in overlays:
+        try:
+            kind.model_validate(_overlay(below.model_dump(), above))
+        except ValidationError as error:
+            problems += _explain(error, tree, path, (*where, section))
+    return problems
 
 
 def _explain(error: ValidationError, tree: yaml.Node | None, path: Path, prefix: tuple[str | int, ...]) -> list[str]:
@@ -274,7 +388,9 @@ def _explain(error: ValidationError, tree: yaml.Node | None, path: Path, prefix:
         elif problem["type"] == "missing":
             lines.append(start + "this key is required and missing")
         else:
-            lines.append(f"{start}{problem['msg'].lower()}, found {problem['input']!r}")
+            # A URL of the registry may hold a password.
+            found = "something else" if where[0] == "registry" else repr(problem["input"])
+            lines.append(f"{start}{problem['msg'].lower()}, found {found}")
     return lines
 
 
@@ -288,11 +404,15 @@ def _known_keys(where: tuple[str | int, ...]) -> list[str]:
     sections: dict[str, type[BaseModel]] = {
         "training": TrainingConfig,
         "evaluation": EvaluationConfig,
+        "gate": GateConfig,
         "serving": ServingConfig,
+        "registry": RegistryConfig,
         "lora": LoraConfig,
         "prefix": PrefixConfig,
         "dpo": DpoConfig,
         "format": FormatConfig,
+        "judge": JudgeConfig,
+        "similarity": SimilarityConfig,
     }
     if len(where) == 2 and where[0] == "departments":
         return list(DepartmentConfig.model_fields)

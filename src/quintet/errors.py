@@ -6,10 +6,18 @@
     ├── ModelError                4   500   a base model or an expert cannot be loaded
     │   ├── UnknownModelError     4   404   no model of that name
     │   ├── NotTrainedError       4   404   a department that has no expert yet
+    │   ├── NotReleasedError      4   404   a department whose experts may not answer yet
     │   └── MissingFilesError     4   404   the model is known, its files are gone
     ├── TrainingError             7   500   a run went wrong
+    ├── GateError                 9   500   an expert that the gate blocks
+    ├── EndpointError             1   502   a model elsewhere, such as a teacher or a judge, cannot be used
+    │   └── UnusableAnswerError   1   502   it cannot be used for one question; others may do
+    ├── ExportError              10   500   an expert cannot be exported, or came out as another
     ├── RequestError              5   400   a request cannot be served as it stands
-    └── BusyError                 6   429   the queue is full
+    ├── BusyError                 6   429   the queue is full
+    │   └── DeadlineError         6   503   the answer was not ready within its time
+    └── RegistryError             8   500   the registry refuses what it was asked to do
+        └── UnreachableError      8   503   the registry's database or object store does not answer
 
 Every message says what was expected, what was found, and the fix.
 """
@@ -76,6 +84,19 @@ class NotTrainedError(ModelError):
         )
 
 
+class NotReleasedError(ModelError):
+    """A department has experts, and none of them is released."""
+
+    status = 404
+    code = "model_not_released"
+
+    def __init__(self, department: str, newest: int) -> None:
+        super().__init__(
+            f"department {department!r} has experts, and none of them is released; the newest is "
+            f"{department}@{newest}: quintet release {department} {newest}"
+        )
+
+
 class MissingFilesError(ModelError):
     """A model is known, but its files are gone."""
 
@@ -91,6 +112,39 @@ class TrainingError(QuintetError):
 
     exit_code = 7
     code = "training_error"
+
+
+class GateError(QuintetError):
+    """The gate blocks an expert; the message names each rule that does, with both numbers."""
+
+    exit_code = 9
+    code = "gate_error"
+
+    def __init__(self, name: str, rules: list[str]) -> None:
+        department, _, version = name.partition("@")
+        lines = "\n".join(f"  {rule}" for rule in rules)
+        super().__init__(
+            f"the gate blocks {name}:\n{lines}\n"
+            f'to release it all the same: quintet release {department} {version} --force --reason "..."'
+        )
+
+
+class EndpointError(QuintetError):
+    """A model behind somebody's endpoint cannot be used."""
+
+    status = 502
+    code = "endpoint_error"
+
+
+class UnusableAnswerError(EndpointError):
+    """The endpoint cannot be used for one question; others may do."""
+
+
+class ExportError(QuintetError):
+    """An expert cannot be written in the format asked for, or what was written is not what is served."""
+
+    exit_code = 10
+    code = "export_error"
 
 
 class RequestError(QuintetError):
@@ -112,3 +166,24 @@ class BusyError(QuintetError):
     exit_code = 6
     status = 429
     code = "queue_full"
+
+
+class DeadlineError(BusyError):
+    """An answer was not ready within the time it was given."""
+
+    status = 503
+    code = "deadline_exceeded"
+
+
+class RegistryError(QuintetError):
+    """The registry refuses what it was asked to do."""
+
+    exit_code = 8
+    code = "registry_error"
+
+
+class UnreachableError(RegistryError):
+    """The registry's database or its object store does not answer."""
+
+    status = 503
+    code = "registry_unreachable"

@@ -1,0 +1,73 @@
+"""Who did what, and when. Knows nothing of why it was allowed."""
+
+import getpass
+import os
+import socket
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from quintet.config import Project
+from quintet.registry.database import reading
+from quintet.registry.tables import AuditRow
+
+
+@dataclass(frozen=True)
+class Act:
+    """One thing that was done; `version` is None where it was not about one version."""
+
+    at: datetime
+    who: str
+    act: str
+    department: str
+    version: int | None
+    reason: str | None
+    details: dict[str, Any]
+
+
+def current_user() -> str:
+    """Return the operating system's name of the user, and of the machine, as in `ada@lab3`."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a number that has no name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+def write_act(
+    session: Session,
+    act: str,
+    department: str,
+    version: int | None,
+    *,
+    by: str | None = None,
+    reason: str | None = None,
+    **details: Any,
+) -> AuditRow:
+    """Add an act to the session's changes, and return it: it becomes true with them, or not at all."""
+    row = AuditRow(
+        at=datetime.now(UTC),
+        who=by or current_user(),
+        act=act,
+        department=department,
+        version=version,
+        reason=reason,
+        details=details,
+    )
+    session.add(row)
+    return row
+
+
+def read_acts(project: Project, department: str, version: int | None = None) -> list[Act]:
+    """Return what was done to a department, or to one version of it, oldest first."""
+    query = select(AuditRow).where(AuditRow.department == department).order_by(AuditRow.id)
+    if version is not None:
+        query = query.where(AuditRow.version == version)
+    with reading(project) as session:
+        return [
+            Act(row.at, row.who, row.act, row.department, row.version, row.reason, row.details)
+            for row in session.scalars(query)
+        ]

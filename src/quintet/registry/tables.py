@@ -1,0 +1,130 @@
+"""The tables of the registry. Knows nothing of files, nor of how a row comes about."""
+
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Double,
+    ForeignKey,
+    MetaData,
+    String,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment; SQLite keeps no time zone, so that all are written and read as UTC."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+class Table(DeclarativeBase):
+    """Base of the tables."""
+
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        datetime: UtcDateTime,
+        dict[str, Any]: JSON,
+        dict[str, str]: JSON,
+        list[str]: JSON,
+        list[list[int]]: JSON,
+    }
+
+
+class ExpertRow(Table):
+    """One version of one department; `deleted_at` makes it a tombstone.
+
+    `contents` are the folder's files with their SHA-256, `artifact` is the digest of those, `settings` what the run was
+    made with.
+    """
+
+    __tablename__ = "experts"
+    __table_args__ = (UniqueConstraint("department", "version"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    department: Mapped[str] = mapped_column(String(64))
+    version: Mapped[int]
+    digest: Mapped[str] = mapped_column(String(64), index=True)
+    method: Mapped[str]
+    trained: Mapped[str]
+    objective: Mapped[str]
+    base_model: Mapped[str]
+    base_digest: Mapped[str]
+    data_digest: Mapped[str]
+    template_digest: Mapped[str | None] = mapped_column(String(64))
+    fingerprint: Mapped[str]
+    parent: Mapped[str | None]
+    files: Mapped[list[str]]
+    contents: Mapped[dict[str, str]]
+    artifact: Mapped[str] = mapped_column(String(64))
+    seconds: Mapped[float] = mapped_column(Double)
+    peak_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    examples: Mapped[int]
+    settings: Mapped[dict[str, Any]]
+    metrics: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]
+
+
+class NumberRow(Table):
+    """The highest version number that a department has given out, used or not."""
+
+    __tablename__ = "numbers"
+
+    department: Mapped[str] = mapped_column(String(64), primary_key=True)
+    last: Mapped[int]
+
+
+class ReleaseRow(Table):
+    """Which versions answer for a department since when; the last of a department is live.
+
+    `split` lists version and percent; `before` is the release that a rollback of this one restores.
+    """
+
+    __tablename__ = "releases"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    department: Mapped[str] = mapped_column(String(64), index=True)
+    split: Mapped[list[list[int]]]
+    since: Mapped[datetime]
+    by: Mapped[str]
+    reason: Mapped[str | None]
+    forced: Mapped[bool]
+    before: Mapped[int | None] = mapped_column(ForeignKey("releases.id"))
+
+
+class AuditRow(Table):
+    """One act, as it was done; rows are added and never changed, which the database itself sees to."""
+
+    __tablename__ = "audit"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    who: Mapped[str]
+    act: Mapped[str] = mapped_column(String(32))
+    department: Mapped[str] = mapped_column(String(64), index=True)
+    version: Mapped[int | None]
+    reason: Mapped[str | None]
+    details: Mapped[dict[str, Any]]

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from quintet.config import Project
+from tests.fake_endpoint import FakeEndpoint, serving
 
 # Models this small are slower on two threads than on one, and far slower when tests run beside other work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -105,7 +107,7 @@ def write_project(root: Path, base: Path) -> Project:
             for name in ("hr", "finance")
         },
         "training": {"epochs": 40, "batch_size": 12, "learning_rate": 0.02, "lora": {"rank": 8, "alpha": 16}},
-        "evaluation": {"max_tokens": 24},
+        "evaluation": {"max_tokens": 24, "gate": {"questions": 4}},
     }
     (root / "quintet.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     return Project.load(root)
@@ -115,3 +117,11 @@ def write_project(root: Path, base: Path) -> Project:
 def project(tmp_path: Path, tiny_base: Path) -> Project:
     """A fresh project with nothing trained."""
     return write_project(tmp_path / "company", tiny_base)
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEndpoint]:
+    """An OpenAI-compatible endpoint on this machine, which answers as a test tells it to."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with serving(FakeEndpoint()) as fake:
+        yield fake

@@ -10,7 +10,7 @@ from quintet.registry.experts import digest_files
 
 if TYPE_CHECKING:
     import torch
-    from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 NANO = "nano"
 NANO_FOLDER = Path(__file__).parent / "nano" / "weights"
@@ -54,11 +54,16 @@ def load_model(
     return (model if quantization else model.to(device)).eval()  # type: ignore[no-any-return]
 
 
-def context_length(source: str) -> int:
-    """Return how many tokens the base can hold, from its config alone; raise ModelError when that does not say."""
+def load_config(source: str) -> "PreTrainedConfig":
+    """Load the config of a base or of a fully trained expert; raise ModelError with the fix."""
     from transformers import AutoConfig
 
-    length = getattr(_load(AutoConfig, source).get_text_config(), "max_position_embeddings", None)
+    return _load(AutoConfig, source)  # type: ignore[no-any-return]
+
+
+def context_length(source: str) -> int:
+    """Return how many tokens the base can hold, from its config alone; raise ModelError when that does not say."""
+    length = getattr(load_config(source).get_text_config(), "max_position_embeddings", None)
     if length is None:
         raise ModelError(f"the config of {source!r} has no max_position_embeddings, so its context is not known")
     return int(length)

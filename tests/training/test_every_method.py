@@ -12,8 +12,11 @@ from quintet.base_model import load_model, load_tokenizer
 from quintet.chat import ChatTranslator
 from quintet.config import Project
 from quintet.data.examples import Message
-from quintet.evaluation.compare import evaluate, greedy
+from quintet.errors import DataError, RegistryError
+from quintet.evaluation.answering import greedy
+from quintet.evaluation.compare import evaluate
 from quintet.expert_model import load_expert_model
+from quintet.registry.deletion import delete_expert
 from quintet.registry.experts import Expert, digest_files
 from quintet.training.preparation import Plan, plan_run
 from quintet.training.run import train
@@ -76,7 +79,7 @@ def test_what_learns_facts_answers_with_them(trained: tuple[Project, Expert, str
     result = evaluate(project, expert)
     assert len(result.items) == len(FACTS)
     if name in LEARNS:
-        assert result.tuned.f1 > result.base.f1 + 0.3
+        assert result.scores["expert"]["f1"] > result.scores["base"]["f1"] + 0.3
 
 
 def test_serving_adds_nothing_to_the_base_and_batches_answer_as_single_prompts_do(
@@ -94,8 +97,12 @@ def test_serving_adds_nothing_to_the_base_and_batches_answer_as_single_prompts_d
     assert all(torch.equal(tensor, before[name]) for name, tensor in base.state_dict().items())
 
 
-@pytest.mark.parametrize("trains", ["lora", "full", "prefix", "qlora"])
-def test_preferences_are_learnt_over_anything_that_can_be_trained(project: Project, trains: str) -> None:
+@pytest.mark.parametrize(
+    ("trains", "loss"),
+    [("lora", "sigmoid"), ("full", "sigmoid"), ("prefix", "sigmoid"), ("qlora", "sigmoid"), ("lora", "kto"),
+     ("full", "kto")],
+)  # fmt: skip
+def test_preferences_are_learnt_over_anything_that_can_be_trained(project: Project, trains: str, loss: str) -> None:
     pairs = [
         {"prompt": f"{prefix} {question}", "chosen": answer, "rejected": "Nobody knows that."}
         for question, answer in FACTS.items()
@@ -110,7 +117,7 @@ def test_preferences_are_learnt_over_anything_that_can_be_trained(project: Proje
         method="dpo",
         epochs=2,
         batch_size=3,
-        dpo={"trains": trains, "epochs": 4, "learning_rate": rate},
+        dpo={"trains": trains, "loss": loss, "epochs": 4, "learning_rate": rate},
     )
     plan = plan_run(project, "hr")
     assert isinstance(plan.start, Plan)
@@ -123,3 +130,14 @@ def test_preferences_are_learnt_over_anything_that_can_be_trained(project: Proje
     assert measured.pairs == 3
     assert measured.margin > 0
     assert measured.accuracy >= 2 / 3
+    with pytest.raises(RegistryError, match="hr@1 is what hr@2 was trained from"):
+        delete_expert(project, "hr@1")
+
+
+def test_a_held_out_question_may_not_be_learnt_as_a_preference(project: Project) -> None:
+    pairs = [{"prompt": question, "chosen": answer, "rejected": "No."} for question, answer in FACTS.items()]
+    file = project.root / "departments" / "hr.preferences.jsonl"
+    file.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    project = configure(project, {"preferences": "departments/hr.preferences.jsonl"}, method="dpo")
+    with pytest.raises(DataError, match=r"hr\.eval\.jsonl:\d: this held-out question is also trained on"):
+        plan_run(project, "hr")

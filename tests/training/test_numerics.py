@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn.functional import log_softmax
@@ -13,7 +14,7 @@ from torch.nn.functional import log_softmax
 from quintet.base_model import load_model
 from quintet.chat import IGNORED, Encoded
 from quintet.config import Project
-from quintet.evaluation.preferences import answer_logps
+from quintet.evaluation.likelihood import answer_losses
 from quintet.training import arguments, run
 from quintet.training.preparation import plan_run
 from quintet.training.run import build_trainer, train
@@ -33,7 +34,8 @@ class FixedModel(nn.Module):
     def __init__(self, logits: list[list[float]]) -> None:
         super().__init__()
         self._hidden_BTV = torch.tensor([logits])
-        self._head = nn.Identity()
+        self._head = nn.Linear(2, 2, bias=False)
+        nn.init.eye_(self._head.weight).requires_grad_(False)
 
     def get_output_embeddings(self) -> nn.Module:
         return self._head
@@ -46,9 +48,9 @@ def test_the_sft_loss_of_two_tokens_is_what_the_hand_works_out() -> None:
     # Of two tokens, the first place gives the second 3/4, the next gives the first 1/2; the prompt is not trained.
     model = FixedModel([[0.0, log(3)], [0.0, 0.0], [5.0, -5.0]])
     inputs = {"input_ids": torch.tensor([[0, 1, 0]]), "labels": torch.tensor([[IGNORED, 1, 0]])}
-    unused: Any = None
-    assert float(CpuSftTrainer.compute_loss(unused, model, inputs)) == pytest.approx((log(4 / 3) + log(2)) / 2)
-    shared = CpuSftTrainer.compute_loss(unused, model, inputs, num_items_in_batch=torch.tensor(8))
+    trainer: Any = SimpleNamespace(accelerator=Accelerator(cpu=True))
+    assert float(CpuSftTrainer.compute_loss(trainer, model, inputs)) == pytest.approx((log(4 / 3) + log(2)) / 2)
+    shared = CpuSftTrainer.compute_loss(trainer, model, inputs, num_items_in_batch=torch.tensor(8))
     assert float(shared) == pytest.approx((log(4 / 3) + log(2)) / 8)
 
 
@@ -80,8 +82,8 @@ def test_accumulating_gradients_changes_nothing_of_the_step(project: Project) ->
 
 def pair_trainer(project: Project, loss: str) -> tuple[Any, Any]:
     """Return a DPO trainer whose policy has moved from its start, and its one batch."""
-    text = '{"prompt": "When is pay day?", "chosen": "The 27th.", "rejected": "Never."}\n'
-    other = '{"prompt": "Where do I park?", "chosen": "Behind.", "rejected": "In front."}\n'
+    text = '{"prompt": "Which day is pay day?", "chosen": "The 27th.", "rejected": "Never."}\n'
+    other = '{"prompt": "Where may I park?", "chosen": "Behind.", "rejected": "In front."}\n'
     (project.root / "departments" / "hr.preferences.jsonl").write_text(text + other)
     opened = configure(
         project,
@@ -108,7 +110,7 @@ def test_the_preference_loss_is_what_the_hand_works_out(project: Project, loss: 
     for kind in ("chosen", "rejected"):
         prompt, answer = row["prompt_ids"], row[f"{kind}_ids"]
         rows = [Encoded(prompt + answer, [IGNORED] * len(prompt) + answer)]
-        r[kind] = float(answer_logps(policy, rows)) - float(answer_logps(base, rows))
+        r[kind] = answer_losses(base, rows).nats[0] - answer_losses(policy, rows).nats[0]
     beta, difference = 0.3, r["chosen"] - r["rejected"]
     per_token = r["chosen"] / len(row["chosen_ids"]) - r["rejected"] / len(row["rejected_ids"])
     expected = {
@@ -120,7 +122,10 @@ def test_the_preference_loss_is_what_the_hand_works_out(project: Project, loss: 
     assert got == pytest.approx(expected[loss], abs=1e-4)
 
 
-def test_the_log_probability_of_two_tokens_is_what_the_hand_works_out() -> None:
+def test_the_loss_of_an_answer_of_two_tokens_is_what_the_hand_works_out() -> None:
     model: Any = FixedModel([[0.0, log(3)], [0.0, 0.0], [5.0, -5.0]])
     model.device = "cpu"
-    assert float(answer_logps(model, [Encoded([0, 1, 0], [IGNORED, 1, 0])])) == pytest.approx(log(3 / 4) + log(1 / 2))
+    losses = answer_losses(model, [Encoded([0, 1, 0], [IGNORED, 1, 0])])
+    assert losses.nats == [pytest.approx(log(4 / 3) + log(2))]
+    assert losses.tokens == [2]
+    assert losses.perplexity == pytest.approx((4 / 3 * 2) ** 0.5)

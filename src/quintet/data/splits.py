@@ -39,7 +39,7 @@ def load_split(project: Project, department: str) -> Split:
     examples = load_examples(data, settings.format)
     if settings.eval_data is not None:
         split = Split(examples, load_examples(project.path(settings.eval_data), settings.format))
-        _refuse_leaks(split)
+        refuse_leaks(split)
         return split
     split = split_by_group(examples, settings.eval_fraction, project.training(department).seed)
     if not split.train or not split.held_out:
@@ -116,7 +116,8 @@ def _joined_groups(examples: Sequence[Example]) -> list[str]:
     return [root(example.group) for example in examples]
 
 
-def _refuse_leaks(split: Split) -> None:
+def refuse_leaks(split: Split) -> None:
+    """Raise DataError naming each held-out question that is also trained on, and where."""
     trained = {normal(e.prompt): e.place for e in split.train}
     leaks = [(e.place, trained[normal(e.prompt)]) for e in split.held_out if normal(e.prompt) in trained]
     if leaks:

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from trl import DPOConfig, SFTConfig
+from trl import DPOConfig, KTOConfig, SFTConfig
 
 from quintet.config import TrainingConfig
 from quintet.errors import ConfigError
-from quintet.training.methods import DPO, FULL, is_prompt_learning, learning_rate, trained_by
+from quintet.training.methods import DPO, FULL, KTO, is_prompt_learning, learning_rate, trained_by
 
 CHECKPOINTS = 5
 """How many checkpoints a run makes on its way; the last one is kept until the run has ended."""
@@ -21,21 +21,11 @@ OPTIMIZERS = {
 }
 
 
-def trainer_arguments(training: TrainingConfig, run: Path, device: str) -> SFTConfig | DPOConfig:
+def trainer_arguments(training: TrainingConfig, run: Path, device: str) -> SFTConfig | DPOConfig | KTOConfig:
     """Return what the objective's trainer is told."""
     common = _common(training, run, device)
     if training.method == DPO:
-        dpo = training.dpo
-        return DPOConfig(
-            **common,
-            num_train_epochs=dpo.epochs,
-            per_device_train_batch_size=dpo.batch_size or training.batch_size,
-            beta=dpo.beta,
-            loss_type=[dpo.loss],
-            label_smoothing=dpo.label_smoothing,
-            # With all weights trained, what the start would say is worked out once, before: no second copy is held.
-            precompute_ref_log_probs=trained_by(training) == FULL,
-        )
+        return _preference_arguments(training, common)
     return SFTConfig(
         **common,
         num_train_epochs=training.epochs,
@@ -45,12 +35,27 @@ def trainer_arguments(training: TrainingConfig, run: Path, device: str) -> SFTCo
     )
 
 
+def _preference_arguments(training: TrainingConfig, common: dict[str, Any]) -> DPOConfig | KTOConfig:
+    dpo = training.dpo
+    common |= {
+        "num_train_epochs": dpo.epochs,
+        "per_device_train_batch_size": dpo.batch_size or training.batch_size,
+        "beta": dpo.beta,
+        # With all weights trained, what the start would say is worked out once, before: no second copy is held.
+        "precompute_ref_log_probs": trained_by(training) == FULL,
+    }
+    if dpo.loss == KTO:
+        return KTOConfig(**common, train_sampling_strategy="sequential")
+    return DPOConfig(**common, loss_type=[dpo.loss], label_smoothing=dpo.label_smoothing)
+
+
 def steps_of(training: TrainingConfig, objective: str, rows: int) -> int:
     """Return how often the weights move in a run over so many rows."""
     dpo = training.dpo
     size, epochs = training.batch_size, training.epochs
     if objective == "dpo":
         size, epochs = dpo.batch_size or size, dpo.epochs
+        rows *= 2 if dpo.loss == KTO else 1
     per_epoch = max(1, ceil(ceil(rows / size) / training.gradient_accumulation))
     return ceil(epochs * per_epoch)
 
@@ -73,17 +78,18 @@ def _common(training: TrainingConfig, run: Path, device: str) -> dict[str, Any]:
         "adam_beta2": 0.95,
         "seed": training.seed,
         "data_seed": training.seed,
+        "ddp_find_unused_parameters": False,
         "bf16": has_fast_bfloat16(device),
         "use_cpu": device == "cpu",
         "max_length": None,
         "gradient_checkpointing": _checkpoints_gradients(training, device),
         "dataloader_pin_memory": device != "cpu",
-        "logging_steps": 10,
+        "logging_steps": training.logging_steps,
         "logging_nan_inf_filter": False,
         "save_strategy": "steps",
         "save_steps": 1 / CHECKPOINTS,
         "save_total_limit": 1,
-        "report_to": list(training.trackers),
+        "report_to": "none",
         "run_name": f"{run.parent.name}@{run.name}",
         "disable_tqdm": True,
         **(_KEEP_BEST if training.patience else {}),

@@ -4,6 +4,7 @@ import json
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -43,6 +44,9 @@ class _Clock(TrainerCallback):
 def main(root: str, department: str, method: str, objective: str) -> None:
     """Print the mean seconds of a step, the peak memory, and how many weights there are and are trained."""
     plan = next(p for p in stages(plan_run(Project.load(Path(root)), department, method)) if p.objective == objective)
+    # Neither stops early nor tells a tracker.
+    quiet = plan.training.model_copy(update={"patience": None, "trackers": ()})
+    plan = replace(plan, training=quiet)
     device = base_model.pick_device()
     reset_peak(device)
     clock = _Clock()

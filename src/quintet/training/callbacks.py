@@ -26,8 +26,9 @@ class Reporter(TrainerCallback):
         """Append what was logged; raise TrainingError when the loss is not a number any more."""
         logs = kwargs["logs"]
         self._loss = logs.get("loss", self._loss)
-        with self._metrics.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+        if state.is_world_process_zero:
+            with self._metrics.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps({"step": state.global_step, **logs}) + "\n")
         if self._loss is not None and not math.isfinite(self._loss):
             raise TrainingError(
                 f"the loss is {self._loss} at step {state.global_step}: the weights have run away; lower "

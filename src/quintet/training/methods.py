@@ -13,6 +13,8 @@ from quintet.config import TrainingConfig
 from quintet.errors import ConfigError
 
 FULL, LORA, QLORA, PREFIX, DPO = "full", "lora", "qlora", "prefix", "dpo"
+KTO = "kto"
+"""The loss of DPO that judges each answer by itself; its trainer is another than that of pairs."""
 ADAPTERS = {LORA: "LORA", QLORA: "LORA", PREFIX: "PREFIX_TUNING", "prompt": "PROMPT_TUNING"}
 """The methods whose names are not PEFT's own."""
 PROMPT_LEARNING = frozenset({"PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING"})
@@ -35,6 +37,8 @@ def check_method(training: TrainingConfig) -> None:
     method, options = trained_by(training), training.peft_options
     if method == DPO:
         raise ConfigError("training.dpo.trains: 'dpo' is what is minimised; name what is trained, such as lora or full")
+    if training.method == DPO and training.dpo.loss == KTO and (training.dpo.batch_size or training.batch_size) == 1:
+        raise ConfigError("training.dpo.loss: 'kto' compares the answers of a batch; raise batch_size above 1")
     kind = None if method == FULL else peft_type(method)
     if options and kind is None:
         raise ConfigError("training.peft_options: the method 'full' takes none; remove them")

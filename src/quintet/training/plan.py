@@ -53,7 +53,10 @@ def stages(plan: Plan) -> list[Plan]:
 def estimate(project: Project, plan: Plan) -> Estimate:
     """Return what the run will take; raise TrainingError when its first steps cannot be made at all."""
     available = available_bytes()
-    least = least_bytes(plan)
+    try:
+        least = least_bytes(plan)
+    except ValueError as error:
+        raise TrainingError(f"{plan.department} cannot be trained by {plan.training.method!r}: {error}") from error
     if least["peak_bytes"] > ROOM * available:
         return _estimate(plan, {**least, "seconds_per_step": float("nan")}, available)
     found = _estimate(plan, _calibrate(project, plan), available)

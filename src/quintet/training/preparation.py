@@ -13,11 +13,12 @@ from quintet.config import Project, TrainingConfig
 from quintet.data.examples import Example
 from quintet.data.fitting import Fitter
 from quintet.data.loading import load_examples
-from quintet.data.splits import Split, data_digest, load_split, split_by_group
+from quintet.data.splits import Split, data_digest, load_split, refuse_leaks, split_by_group
 from quintet.errors import ConfigError
 from quintet.registry.experts import Expert, find_expert
 from quintet.training.methods import DPO, check_method, trained_by
 from quintet.training.objectives import Objective, rows_for
+from quintet.training.trackers import check_trackers
 
 SFT_FIRST, FROM_BASE = "sft", "base"
 """Where DPO may start, besides an expert by its name."""
@@ -60,6 +61,7 @@ def plan_run(project: Project, department: str, method: str | None = None) -> Pl
     if method is not None:
         training = training.model_copy(update={"method": method})
     check_method(training)
+    check_trackers(training)
     if training.method == DPO:
         return _plan_dpo(project, department, training)
     return _plan_sft(project, department, training)
@@ -82,11 +84,12 @@ def _plan_dpo(project: Project, department: str, training: TrainingConfig) -> Pl
     else:
         start = _start(project, department, training.dpo.start_from, training)
     digest = data_digest(project, department, with_preferences=True)
-    plan = _plan(project, department, training, "dpo", pairs, digest, start)
     if not has_answers:
-        return plan
+        return _plan(project, department, training, "dpo", pairs, digest, start)
     questions = start.held_out if isinstance(start, Plan) else load_split(project, department).held_out
-    return replace(plan, held_out=questions)
+    # What is measured with may not be learnt as a preference either.
+    refuse_leaks(Split(pairs.train, questions))
+    return replace(_plan(project, department, training, "dpo", pairs, digest, start), held_out=questions)
 
 
 def _load_pairs(project: Project, department: str, training: TrainingConfig) -> Split:
@@ -154,7 +157,7 @@ def _fingerprint(
     identity = {
         "base": base_model.base_digest(source),
         # Who is told of a run's progress changes nothing of what comes of it.
-        "training": training.model_dump(mode="json", exclude={"trackers"}),
+        "training": training.model_dump(mode="json", exclude={"trackers", "logging_steps"}),
         "objective": objective,
         "data": digest,
         "start": None if start is None else start.fingerprint,

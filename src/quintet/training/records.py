@@ -6,12 +6,12 @@ from pathlib import Path
 import yaml
 
 from quintet.config import Project
-from quintet.registry.experts import Expert, write_json
+from quintet.registry.experts import SETTINGS_FILE, Expert, write_json
 from quintet.training.curve import draw_curve, read_curve
 from quintet.training.environment import describe_environment
 from quintet.training.model_card import CardFacts, model_card
 
-SETTINGS_FILE, RUN_FILE = "config.yaml", "run.json"
+RUN_FILE = "run.json"
 ENVIRONMENT_FILE, METRICS_FILE, CURVE_FILE = "environment.json", "metrics.jsonl", "loss.png"
 
 
@@ -25,8 +25,12 @@ def draw_losses(run: Path) -> None:
     draw_curve(read_curve(run / METRICS_FILE), f"{run.parent.name}@{run.name}", run / CURVE_FILE)
 
 
-def write_card(project: Project, expert: Expert, scores: dict[str, tuple[float, float]] | None = None) -> None:
-    """Write the expert's README.md from what its run's folder tells; `scores` are metric → (base, expert)."""
+def write_card(
+    project: Project, expert: Expert, scores: dict[str, tuple[float, float]] | None = None, asked: int | None = None
+) -> None:
+    """Write the expert's README.md from what its run's folder tells; `scores` are metric → (base, expert), over
+    so many questions `asked`.
+    """
     run = expert.folder.parent
     settings = yaml.safe_load((run / SETTINGS_FILE).read_text("utf-8"))
     about = project.config.departments.get(expert.department)
@@ -43,7 +47,7 @@ def write_card(project: Project, expert: Expert, scores: dict[str, tuple[float, 
             parent=expert.parent,
             settings=settings["training"],
             rows_trained=settings["rows"]["train"],
-            rows_held_out=settings["rows"]["held_out"],
+            rows_held_out=settings["rows"]["held_out"] if asked is None else asked,
             seconds=expert.seconds,
             peak_bytes=expert.peak_bytes,
             environment=json.loads((run / ENVIRONMENT_FILE).read_text("utf-8")),

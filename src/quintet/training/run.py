@@ -1,6 +1,7 @@
 """One training run: a plan in, an expert out. TRL's trainers do the work; nothing here loops over batches."""
 
 import errno
+import gc
 import json
 import shutil
 import time
@@ -25,44 +26,44 @@ from quintet.registry.experts import (
     ADAPTER_CONFIG,
     HELD_OUT_FILE,
     HELD_OUT_PAIRS_FILE,
+    SETTINGS_FILE,
     Expert,
     digest_files,
     list_experts,
     new_run,
-    newest_expert,
     publish,
     write_json,
 )
 from quintet.training.arguments import has_fast_bfloat16, trainer_arguments
 from quintet.training.callbacks import Progress, RankAllocator, Reporter
 from quintet.training.memory import peak_bytes, reset_peak
-from quintet.training.methods import FULL, is_prompt_learning, learning_rate, peft_config, quantization, trained_by
+from quintet.training.methods import FULL, KTO, is_prompt_learning, learning_rate, peft_config, quantization, trained_by
 from quintet.training.preparation import Plan
+from quintet.training.ranks import agree, is_sharded
 from quintet.training.records import (
     METRICS_FILE,
     RUN_FILE,
-    SETTINGS_FILE,
     draw_losses,
     write_card,
     write_environment,
 )
-from quintet.training.trainers import CpuSftTrainer, PairTrainer
+from quintet.training.trackers import close_trackers, trackers
+from quintet.training.trainers import CpuSftTrainer, PairTrainer, UnpairedTrainer
 
 
 def find_trained(project: Project, plan: Plan, *, newest: bool = True) -> Expert | None:
     """Return the expert that came from exactly this plan, when its files are whole.
 
-    The department's newest alone, since that is the one that answers; or any, for one that is only started from.
+    The newest of the plan's method alone, which is what is released by default; or any, to start from or compare with.
     """
-    last = newest_expert(project, plan.department)
-    found = [last] if newest else list_experts(project, plan.department)[::-1]
-    return next((e for e in found if e and e.fingerprint == plan.fingerprint and e.is_whole), None)
+    found = [e for e in reversed(list_experts(project, plan.department)) if e.method == plan.training.method]
+    return next((e for e in found[: 1 if newest else None] if e.fingerprint == plan.fingerprint and e.is_whole), None)
 
 
 def find_stopped(project: Project, plan: Plan) -> Path | None:
     """Return the last whole checkpoint of a run of exactly this plan that was stopped before its end."""
-    runs = sorted((project.runs / plan.department).glob(f"*/{RUN_FILE}"), key=lambda file: int(file.parent.name))
-    for file in reversed(runs):
+    runs = [f for f in (project.runs / plan.department).glob(f"*/{RUN_FILE}") if f.parent.name.isdigit()]
+    for file in sorted(runs, key=lambda file: int(file.parent.name), reverse=True):
         if (file.parent / "expert").exists() or _read_json(file).get("fingerprint") != plan.fingerprint:
             continue
         # The state is written last: a checkpoint that has it is whole.
@@ -93,21 +94,59 @@ def train(
 
     `start` is the expert that the plan starts from; `resume_from` a checkpoint of the same plan, whose run goes on.
     """
-    device = base_model.pick_device()
-    run = new_run(project, plan.department) if resume_from is None else resume_from.parent.parent
+    run = agree(lambda: _begin(project, plan)) if resume_from is None else resume_from.parent.parent
     with _explained(plan, run):
-        _write_settings(run, project, plan)
-        write_environment(run, project)
-        reset_peak(device)
-        with quietly():
-            trainer = build_trainer(plan, run, device, start, progress)
-        began = time.monotonic()
-        trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
-        seconds = time.monotonic() - began
-        expert = _publish(project, plan, run, trainer.model, start, seconds, peak_bytes(device))
-        draw_losses(run)
-        write_card(project, expert)
-        shutil.rmtree(run / "checkpoints", ignore_errors=True)
+        expert = _make(project, plan, run, progress, start, resume_from)
+    # A trainer refers to itself: unless told so, all of it stays in memory while the next department is trained.
+    gc.collect()
+    return expert
+
+
+def _make(
+    project: Project, plan: Plan, run: Path, progress: Progress | None, start: Expert | None, resume_from: Path | None
+) -> Expert:
+    model, weights, taken = _carry_out(plan, run, progress, start, resume_from)
+    return agree(lambda: _end(project, plan, run, model, weights, start, taken))
+
+
+def _carry_out(
+    plan: Plan, run: Path, progress: Progress | None, start: Expert | None, resume_from: Path | None
+) -> tuple[Any, dict[str, torch.Tensor] | None, tuple[float, int]]:
+    """Return the trained model, its weights where it does not hold all itself, and the seconds and bytes it took."""
+    device = base_model.pick_device()
+    reset_peak(device)
+    with quietly():
+        trainer = build_trainer(plan, run, device, start, progress)
+    began = time.monotonic()
+    trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
+    taken = (time.monotonic() - began, peak_bytes(device))
+    close_trackers(plan.training)
+    weights = trainer.accelerator.get_state_dict(trainer.model) if is_sharded() else None
+    return trainer.accelerator.unwrap_model(trainer.model), weights, taken
+
+
+def _begin(project: Project, plan: Plan) -> Path:
+    """Make the run's folder and write what the run is."""
+    run = new_run(project, plan.department)
+    _write_settings(run, project, plan)
+    write_environment(run, project)
+    return run
+
+
+def _end(
+    project: Project,
+    plan: Plan,
+    run: Path,
+    model: Any,
+    weights: dict[str, torch.Tensor] | None,
+    start: Expert | None,
+    taken: tuple[float, int],
+) -> Expert:
+    """Publish what was trained and clear up; `weights` are the model's, where it does not hold all itself."""
+    expert = _publish(project, plan, run, model, weights, start, taken)
+    draw_losses(run)
+    write_card(project, expert)
+    shutil.rmtree(run / "checkpoints", ignore_errors=True)
     return expert
 
 
@@ -115,10 +154,9 @@ def build_trainer(
     plan: Plan, run: Path, device: str, start: Expert | None = None, progress: Progress | None = None
 ) -> Any:
     """Return the trainer of the plan's objective over the model of its method, ready to train."""
-    trainers: dict[str, Any] = {"dpo": PairTrainer, "sft": CpuSftTrainer if device == "cpu" else SFTTrainer}
     patience = plan.training.patience
     stopping = [EarlyStoppingCallback(patience)] if patience else []
-    trainer = trainers[plan.objective](
+    trainer = _trainer_class(plan, device)(
         model=_load_for_training(plan, device, start),
         args=trainer_arguments(plan.training, run, device),
         train_dataset=plan.rows,
@@ -126,11 +164,17 @@ def build_trainer(
         processing_class=plan.translator.tokenizer,
         # An expert that is trained further has its adapter already.
         peft_config=peft_config(plan.training, AutoConfig.from_pretrained(plan.source)) if start is None else None,
-        callbacks=[Reporter(progress, run / METRICS_FILE), RankAllocator(), *stopping],
+        callbacks=[Reporter(progress, run / METRICS_FILE), RankAllocator(), *stopping, *trackers(plan.training, run)],
     )
     # The caller's progress bar shows what this would print.
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _trainer_class(plan: Plan, device: str) -> Any:
+    if plan.objective == "dpo":
+        return UnpairedTrainer if plan.training.dpo.loss == KTO else PairTrainer
+    return CpuSftTrainer if device == "cpu" else SFTTrainer
 
 
 def _load_for_training(plan: Plan, device: str, start: Expert | None) -> PreTrainedModel | PeftModel:
@@ -144,7 +188,9 @@ def _load_for_training(plan: Plan, device: str, start: Expert | None) -> PreTrai
     # On rows this short, plain matrix products beat torch's fused attention on a CPU: 1.4 times, measured on nano.
     attention = "eager" if device == "cpu" and _longest(plan) <= 512 else None
     source = str(start.folder) if start is not None and not start.is_adapter else plan.source
-    model = base_model.load_model(source, device, dtype, attention, quantization(plan.training, dtype))
+    # Weights that are shared out later must not all go to each device first.
+    place = "cpu" if is_sharded() else device
+    model = base_model.load_model(source, place, dtype, attention, quantization(plan.training, dtype))
     return _with_adapter(model, start) if start is not None and start.is_adapter else model
 
 
@@ -179,6 +225,8 @@ def _explained(plan: Plan, run: Path) -> Iterator[None]:
             f"the GPU's memory does not hold a batch of {plan.training.batch_size} rows; lower training.batch_size and "
             "raise training.gradient_accumulation by as much"
         ) from error
+    except ValueError as error:
+        raise TrainingError(f"this run cannot be made: {error}") from error
     except (OSError, RuntimeError, SafetensorError) as error:
         if not _is_full_disk(error):
             raise
@@ -213,12 +261,19 @@ def _write_settings(run: Path, project: Project, plan: Plan) -> None:
 
 
 def _publish(
-    project: Project, plan: Plan, run: Path, model: Any, start: Expert | None, seconds: float, peak: int
+    project: Project,
+    plan: Plan,
+    run: Path,
+    model: Any,
+    weights: dict[str, torch.Tensor] | None,
+    start: Expert | None,
+    taken: tuple[float, int],
 ) -> Expert:
     staged = run / "expert.part"
     _check_weights(plan, model)
-    files = _save(model, staged, project.config.base_model)
+    files = _save(model, weights, staged, project.config.base_model)
     plan.translator.tokenizer.save_pretrained(staged)
+    seconds, peak = taken
     return publish(
         staged,
         Expert(
@@ -239,6 +294,7 @@ def _publish(
             examples=len(plan.rows),
             folder=run / "expert",
         ),
+        project,
     )
 
 
@@ -250,12 +306,14 @@ def _check_weights(plan: Plan, model: Any) -> None:
         )
 
 
-def _save(model: Any, folder: Path, base: str) -> tuple[str, ...]:
+def _save(model: Any, weights: dict[str, torch.Tensor] | None, folder: Path, base: str) -> tuple[str, ...]:
     """Write the expert's own files, in PEFT's or transformers' format, and return their names."""
     if isinstance(model, PeftModel):
         # DPO keeps a copy of what it started from beside the adapter.
-        model.save_pretrained(str(folder), selected_adapters=["default"])
+        model.save_pretrained(str(folder), selected_adapters=["default"], state_dict=weights)
         _settle_adapter_config(folder / ADAPTER_CONFIG, base)
+    elif weights is not None:
+        model.save_pretrained(folder, state_dict={name: tensor.to(torch.bfloat16) for name, tensor in weights.items()})
     else:
         model.to(torch.bfloat16).save_pretrained(folder)
     names = (file.name for file in folder.iterdir() if file.is_file())

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from trl import DPOTrainer, SFTTrainer
+from trl import DPOTrainer, KTOTrainer, SFTTrainer
 
 from quintet.chat import IGNORED
 
@@ -23,7 +23,7 @@ class CpuSftTrainer(SFTTrainer):
         labels = inputs.pop("labels")
         targets = labels[:, 1:]
         trained = targets != IGNORED
-        head = model.get_output_embeddings()
+        head = self.accelerator.unwrap_model(model).get_output_embeddings()
         # Virtual tokens stand in front of the real ones: the last positions are those of the text.
         length = labels.shape[1]
         hook = head.register_forward_pre_hook(lambda _, hidden: (hidden[0][:, -length:][:, :-1][trained],))
@@ -32,7 +32,11 @@ class CpuSftTrainer(SFTTrainer):
         finally:
             hook.remove()
         total = torch.nn.functional.cross_entropy(outputs.logits.float(), targets[trained], reduction="sum")
-        loss = total / (trained.sum() if num_items_in_batch is None else num_items_in_batch)
+        if num_items_in_batch is None:
+            loss = total / trained.sum()
+        else:
+            # The number is that of all processes, and their gradients are averaged: each must weigh as all.
+            loss = total * self.accelerator.num_processes / num_items_in_batch
         return (loss, {"loss": loss}) if return_outputs else loss
 
 
@@ -41,3 +45,25 @@ class PairTrainer(DPOTrainer):
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
         return dataset
+
+
+class UnpairedTrainer(KTOTrainer):
+    """Takes the same pairs apart: a good answer and a bad one, each judged by itself (KTO, Ethayarajh et al. 2024)."""
+
+    def _prepare_dataset(self, dataset: Dataset, processing_class: Any, args: Any, dataset_name: str) -> Dataset:
+        apart = {
+            "prompt_ids": [ids for ids in dataset["prompt_ids"] for _ in (True, False)],
+            "completion_ids": [
+                ids for pair in zip(dataset["chosen_ids"], dataset["rejected_ids"], strict=True) for ids in pair
+            ],
+            "label": [True, False] * len(dataset),
+        }
+        # The batches are taken in this order: the pairs' own would hold two answers to one prompt.
+        mixed = Dataset.from_dict(apart).shuffle(seed=args.seed)
+        return mixed.map(_mismatch, batched=True, batch_size=args.per_device_train_batch_size)
+
+
+def _mismatch(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """Return each prompt's neighbour's answer: what KTO measures the drift from the start by."""
+    answers = batch["completion_ids"]
+    return {**batch, "KL_completion_ids": [answers[-1], *answers[:-1]]}

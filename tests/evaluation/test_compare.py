@@ -8,7 +8,8 @@ from transformers import AutoModelForCausalLM
 
 from quintet.config import Project
 from quintet.errors import DataError, MissingFilesError, ModelError
-from quintet.evaluation.compare import evaluate, greedy, read_evaluation
+from quintet.evaluation.answering import greedy
+from quintet.evaluation.compare import evaluate, read_evaluation
 from quintet.registry.experts import Expert
 from quintet.training.preparation import plan_run
 from quintet.training.run import train
@@ -30,9 +31,11 @@ def test_batched_answers_are_those_given_one_by_one(tiny_base: Path) -> None:
 
 def test_an_expert_that_learnt_its_facts_scores_above_its_base(trained: tuple[Project, Expert]) -> None:
     result = evaluate(*trained)
-    assert result.tuned.f1 > result.base.f1 + 0.5
+    assert result.scores["expert"]["f1"] > result.scores["base"]["f1"] + 0.5
+    assert result.comparisons["base"].intervals["f1"].low > 0
+    assert result.comparisons["base"].outcomes.wins == 4
     assert len(result.items) == 4
-    assert result.items[0].expert == result.items[0].reference
+    assert result.items[0].answers["expert"].text == result.items[0].reference
 
 
 def test_an_evaluation_is_kept_and_read_back(trained: tuple[Project, Expert]) -> None:
@@ -88,3 +91,32 @@ def test_files_that_are_gone_are_named(trained: tuple[Project, Expert]) -> None:
     (expert.folder / "adapter_model.safetensors").unlink()
     with pytest.raises(MissingFilesError, match=r"adapter_model.safetensors does not exist"):
         evaluate(project, expert)
+
+
+def test_a_label_task_gets_scores_by_class(project: Project) -> None:
+    words = {"yes": "sunny", "no": "rainy"}
+    rows = [{"text": f"A {word} day, number {n}.", "label": label} for label, word in words.items() for n in range(8)]
+    (project.root / "departments" / "hr.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = yaml.safe_load((project.root / "quintet.yaml").read_text())
+    hr = config["departments"]["hr"]
+    del hr["eval_data"]
+    hr |= {"format": {"labels": ["label"], "instruction": "Will it be fine?"}, "eval_fraction": 0.25}
+    (project.root / "quintet.yaml").write_text(yaml.safe_dump(config))
+    project = Project.load(project.root)
+    result = evaluate(project, train(project, plan_run(project, "hr")))
+    scores = result.labels["expert"]
+    assert [one.label for one in scores.classes] == ["no", "yes"]
+    assert sum(one.support for one in scores.classes) == len(result.items) == 4
+    assert result.scores["expert"]["accuracy"] == scores.accuracy >= 0.5
+    assert result.labels["base"].no_label == 1.0
+    assert result.scores["base"]["macro_f1"] == 0.0
+
+
+def test_the_live_release_is_a_contestant_when_it_is_another(trained: tuple[Project, Expert]) -> None:
+    project, first = trained
+    second = train(project, plan_run(project, "hr"))
+    result = evaluate(project, second, live=first)
+    assert result.names == {"base": "base", "expert": "hr@2", "live": "hr@1"}
+    assert result.comparisons["live"].outcomes.ties == 4
+    assert (result.comparisons["live"].intervals["f1"].low, result.comparisons["live"].intervals["f1"].high) == (0, 0)
+    assert "live" not in evaluate(project, first, live=first).names

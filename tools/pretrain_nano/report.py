@@ -20,7 +20,8 @@ from rich.table import Table
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from quintet.config import Project
-from quintet.evaluation.compare import Evaluation, evaluate
+from quintet.evaluation.compare import evaluate
+from quintet.evaluation.results import Evaluation
 from quintet.project_files import create_project
 from quintet.registry.experts import Expert
 from quintet.training.preparation import plan_run
@@ -86,7 +87,8 @@ def scores(results: list[tuple[Expert, Evaluation]]) -> Table:
     """Return held-out F1 of base and expert for each department."""
     table = Table("department", "base F1", "expert F1", "exact", "training seconds", title="LoRA on new phrasings")
     for expert, result in results:
-        row = (f"{result.base.f1:.3f}", f"{result.tuned.f1:.3f}", f"{result.tuned.exact_match:.0%}")
+        base, tuned = result.scores["base"], result.scores["expert"]
+        row = (f"{base['f1']:.3f}", f"{tuned['f1']:.3f}", f"{tuned['exact_match']:.0%}")
         table.add_row(expert.department, *row, f"{expert.seconds:.0f}")
     return table
 
@@ -101,8 +103,9 @@ def main(config: NanoConfig) -> None:
         results = fine_tune(Path(folder) / "wrenfield")
     console.print(scores(results))
     for item in results[0][1].items[::10][:10]:
-        console.print(f"\n{item.question}\n  expert ({item.expert_f1:.2f}): {item.expert}", markup=False)
-        console.print(f"  reference:     {item.reference}\n  base:          {item.base[:200]!r}", markup=False)
+        base, tuned = item.answers["base"], item.answers["expert"]
+        console.print(f"\n{item.question}\n  expert ({tuned.metrics['f1']:.2f}): {tuned.text}", markup=False)
+        console.print(f"  reference:     {item.reference}\n  base:          {base.text[:200]!r}", markup=False)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
-"""Base and expert answer the same held-out questions, greedily; the scores stand side by side."""
+"""Base, expert and live release answer the same held-out questions, greedily; their scores stand side by side."""
 
-import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
-from statistics import mean
+from statistics import fmean
 from typing import Any
 
-import torch
+from pydantic import TypeAdapter, ValidationError
 
 from quintet import base_model
 from quintet.chat import ChatTranslator
@@ -16,113 +15,100 @@ from quintet.data.examples import Example
 from quintet.data.fitting import Fitter
 from quintet.data.loading import read_examples
 from quintet.data.splits import data_digest, load_split
-from quintet.evaluation.metrics import exact_match, token_f1
-from quintet.evaluation.preferences import Preferences, measure_preferences
-from quintet.expert_model import load_expert_model, quietly, takes_padding
-from quintet.registry.experts import Expert, find_expert, write_json
+from quintet.errors import DataError, MissingFilesError
+from quintet.evaluation.answering import Continuation, answer_all
+from quintet.evaluation.bootstrap import outcomes, paired_interval
+from quintet.evaluation.general import encode_general, general_examples
+from quintet.evaluation.labels import is_label, score_labels
+from quintet.evaluation.likelihood import Losses, answer_losses
+from quintet.evaluation.metrics import answer_metrics, chrf, corpus_bleu, exact_match, rouge_l, token_f1
+from quintet.evaluation.preferences import measure_preferences
+from quintet.evaluation.results import (
+    BASE,
+    EXPERT,
+    LIVE,
+    Comparison,
+    Evaluation,
+    Item,
+    LabelScores,
+    Preferences,
+    Said,
+)
+from quintet.evaluation.specificity import specificity
+from quintet.expert_model import load_expert_model
+from quintet.registry.experts import SETTINGS_FILE, Expert, find_expert, write_text
 
 EVALUATION_FILE = "evaluation.json"
+FORMAT = 3
+"""Of the file: what was measured by other rules is measured again."""
+SEED = 20
+"""Of the bootstrap."""
+DIGITS = 4
+SCORES: dict[str, Callable[[str, str], float]] = {
+    "f1": token_f1,
+    "exact_match": exact_match,
+    "rouge_l": rouge_l,
+    "chrf": chrf,
+    "accuracy": is_label,
+}
+"""What the gate may compare by."""
 Progress = Callable[[int, int], None]
 """Called with the answers made and the answers wanted."""
+_STORED = TypeAdapter(Evaluation)
 
 
 @dataclass(frozen=True)
-class Item:
-    """One held-out question with both answers and their token F1."""
+class Measured:
+    """What one contestant made of the items, and of the general questions."""
 
-    question: str
-    reference: str
-    base: str
-    expert: str
-    base_f1: float
-    expert_f1: float
+    answers: list[Continuation]
+    losses: Losses
+    general_perplexity: float
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Means over the held-out items, each from 0 to 1."""
+def evaluate(
+    project: Project, expert: Expert, progress: Progress | None = None, live: Expert | None = None
+) -> Evaluation:
+    """Let the contestants answer the department's held-out questions, and keep the result beside the expert.
 
-    f1: float
-    exact_match: float
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What an expert is worth beside its base."""
-
-    expert: str
-    identity: str
-    base: Scores
-    tuned: Scores
-    items: tuple[Item, ...]
-    preferences: Preferences | None = None
-
-    def as_scores(self) -> dict[str, tuple[float, float]]:
-        """Return metric → (base, expert), as model cards show them."""
-        return {
-            "token_f1": (self.base.f1, self.tuned.f1),
-            "exact_match": (self.base.exact_match, self.tuned.exact_match),
-        }
-
-
-def evaluate(project: Project, expert: Expert, progress: Progress | None = None) -> Evaluation:
-    """Let base and expert answer the department's held-out questions, and keep the result beside the expert."""
-    expert.check_files()
+    `live` is the expert that is released now; when it is another than this one, both are compared.
+    """
     source = base_model.locate(project.config.base_model, project.root)
-    expert.check_base(base_model.base_digest(source), project.config.base_model)
-    translator = ChatTranslator(base_model.load_tokenizer(str(expert.folder)))
+    experts = {EXPERT: expert} if live is None or live.name == expert.name else {EXPERT: expert, LIVE: live}
+    if not (expert.folder.parent / SETTINGS_FILE).is_file():
+        fix = "its run lies on another machine; evaluate it there, or copy the run's folder from there"
+        raise MissingFilesError(expert.name, expert.folder.parent / SETTINGS_FILE, fix)
+    for one in experts.values():
+        one.check_files()
+        one.check_base(base_model.base_digest(source), project.config.base_model)
     base = base_model.load_model(source, base_model.pick_device())
-    model = load_expert_model(expert.folder, base)
-    examples = _held_out(project, expert)
-    settings = project.config.evaluation
-    done = 0
-
-    def report(count: int) -> None:
-        nonlocal done
-        done += count
-        if progress is not None:
-            progress(done, 2 * len(examples))
-
-    before, after = (
-        _answer_all(one, translator, examples, settings.max_tokens, settings.batch_size, report)
-        for one in (base, model)
-    )
-    preferences = _measure_pairs(project, expert, model, base, translator)
-    result = _score(expert, _identity(project, expert, examples), examples, before, after, preferences)
-    write_json(expert.folder.parent / EVALUATION_FILE, asdict(result))
+    translator = ChatTranslator(base_model.load_tokenizer(str(expert.folder)))
+    examples = held_out_examples(project, expert)
+    report = counter(progress, (1 + len(experts)) * len(examples))
+    measured = {BASE: measure_model(project, base, translator, examples, report)}
+    for key, one in experts.items():
+        measured[key] = measure_model(project, load_expert_model(one.folder, base), translator, examples, report)
+    preferences = _measure_pairs(project, expert, base, translator)
+    result = _result(project, experts, translator, examples, measured, preferences)
+    write_evaluation(expert, result)
     return result
 
 
-def _measure_pairs(
-    project: Project, expert: Expert, model: Any, base: Any, translator: ChatTranslator
-) -> Preferences | None:
-    """Return what an expert of preferences makes of those held out, beside the expert, or the base, it came from."""
-    if not expert.held_out_pairs.is_file():
-        return None
-    pairs = read_examples(expert.held_out_pairs)
-    parent = None if expert.parent is None else find_expert(project, expert.parent)
-    start = base if parent is None else load_expert_model(parent.folder, base)
-    return measure_preferences(model, start, pairs, translator)
+def write_evaluation(expert: Expert, evaluation: Evaluation) -> None:
+    """Keep an evaluation beside the expert."""
+    write_text(expert.folder.parent / EVALUATION_FILE, _STORED.dump_json(evaluation, indent=1).decode() + "\n")
 
 
 def read_evaluation(project: Project, expert: Expert) -> Evaluation | None:
     """Return the stored evaluation of exactly these weights, questions and settings, if there is one."""
     try:
-        stored = json.loads((expert.folder.parent / EVALUATION_FILE).read_text("utf-8"))
-        found = Evaluation(
-            expert=stored["expert"],
-            identity=stored["identity"],
-            base=Scores(**stored["base"]),
-            tuned=Scores(**stored["tuned"]),
-            items=tuple(Item(**item) for item in stored["items"]),
-            preferences=None if stored["preferences"] is None else Preferences(**stored["preferences"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+        found = _STORED.validate_json((expert.folder.parent / EVALUATION_FILE).read_bytes())
+    except (OSError, ValidationError):
         return None  # none yet, or not one of ours: measured again
-    return found if found.identity == _identity(project, expert, _held_out(project, expert)) else None
+    return found if found.identity == _identity(project, expert, held_out_examples(project, expert)) else None
 
 
-def _held_out(project: Project, expert: Expert) -> list[Example]:
+def held_out_examples(project: Project, expert: Expert) -> list[Example]:
     """Return questions that the expert's training did not see.
 
     Those kept with the run; or those of the department's held-out file as it is now, when the trained rows are still
@@ -137,97 +123,175 @@ def _held_out(project: Project, expert: Expert) -> list[Example]:
     return fitter.fit_all(load_split(project, expert.department).held_out).examples
 
 
+def card_scores(evaluation: Evaluation) -> dict[str, tuple[float, float]]:
+    """Return metric → (base, expert), as model cards show them."""
+    base, expert = evaluation.scores[BASE], evaluation.scores[EXPERT]
+    return {metric: (base[metric], value) for metric, value in expert.items()}
+
+
+def f1_of_each(evaluation: Evaluation, key: str = EXPERT) -> list[float]:
+    """Return a contestant's token F1 on each item."""
+    return [item.answers[key].metrics["f1"] for item in evaluation.items]
+
+
+def _metric(project: Project, expert: Expert) -> str:
+    return project.gate(expert.department).metric
+
+
+def _running_base(project: Project) -> str:
+    return base_model.base_digest(base_model.locate(project.config.base_model, project.root))
+
+
+def counter(progress: Progress | None, total: int) -> Callable[[int], None]:
+    """Return what adds up the answers made and tells `progress` of the sum."""
+    done = 0
+
+    def report(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done, total)
+
+    return report
+
+
+def measure_model(
+    project: Project,
+    model: Any,
+    translator: ChatTranslator,
+    examples: Sequence[Example],
+    report: Callable[[int], None],
+) -> Measured:
+    """Let one model answer the examples greedily and weigh their references; `report` is told of each batch."""
+    settings = project.config.evaluation
+    prompts = [translator.encode_prompt(example.prompt) for example in examples]
+    answers = answer_all(model, prompts, translator.end_ids, settings.max_tokens, settings.batch_size, report)
+    references = translator.encode_examples([example.messages for example in examples])
+    general = answer_losses(model, encode_general(project, translator))
+    return Measured(answers, answer_losses(model, references), general.perplexity)
+
+
+def _measure_pairs(project: Project, expert: Expert, base: Any, translator: ChatTranslator) -> Preferences | None:
+    """Return what an expert of preferences makes of those held out, beside the expert, or the base, it came from."""
+    if not expert.held_out_pairs.is_file():
+        return None
+    pairs = read_examples(expert.held_out_pairs)
+    parent = None if expert.parent is None else find_expert(project, expert.parent)
+    start = base if parent is None else load_expert_model(parent.folder, base)
+    return measure_preferences(load_expert_model(expert.folder, base), start, pairs, translator)
+
+
 def _trained_digest(project: Project, expert: Expert) -> str:
     return data_digest(project, expert.department, with_preferences=expert.objective == "dpo")
 
 
 def _identity(project: Project, expert: Expert, examples: Sequence[Example]) -> str:
-    """Return the digest of all that an evaluation depends on."""
-    asked = [[(m.role, m.content) for m in example.messages] for example in examples]
-    parts = [expert.digest, asked, project.config.evaluation.max_tokens]
-    return sha256(json.dumps(parts).encode()).hexdigest()
+    """Return the digest of all that an evaluation depends on, but for the release that is live meanwhile."""
+    asked = [
+        [[(m.role, m.content) for m in example.messages] for example in questions]
+        for questions in (examples, general_examples(project))
+    ]
+    parts = [
+        FORMAT,
+        expert.digest,
+        expert.base_digest,
+        _running_base(project),
+        _metric(project, expert),
+        asked,
+        project.config.evaluation.max_tokens,
+        SEED,
+    ]
+    return sha256(TypeAdapter(list[Any]).dump_json(parts)).hexdigest()
 
 
-def _answer_all(
-    model: Any,
+def _result(
+    project: Project,
+    experts: Mapping[str, Expert],
     translator: ChatTranslator,
     examples: Sequence[Example],
-    max_tokens: int,
-    batch_size: int,
-    report: Callable[[int], None],
-) -> list[str]:
-    prompts = [translator.encode_prompt(example.prompt) for example in examples]
-    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    answers = [""] * len(prompts)
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        ids = greedy(model, [prompts[index] for index in chosen], translator.end_ids, max_tokens)
-        for index, answer in zip(chosen, ids, strict=True):
-            answers[index] = translator.decode(answer)
-        report(len(chosen))
-    return answers
-
-
-@torch.inference_mode()
-def greedy(model: Any, prompts: Sequence[Sequence[int]], end_ids: Sequence[int], max_tokens: int) -> list[list[int]]:
-    """Return the greedy continuation of each prompt, without its end, as one left-padded batch.
-
-    Where the model does not take padding, one by one.
-    """
-    if not takes_padding(model) and len({len(prompt) for prompt in prompts}) > 1:
-        return [greedy(model, [prompt], end_ids, max_tokens)[0] for prompt in prompts]
-    with quietly():
-        return _greedy_batch(model, prompts, end_ids, max_tokens)
-
-
-def _greedy_batch(
-    model: Any, prompts: Sequence[Sequence[int]], end_ids: Sequence[int], max_tokens: int
-) -> list[list[int]]:
-    width = max(map(len, prompts))
-    pad = end_ids[0]
-    ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts], device=model.device)
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)
-    room = min(max_tokens, model.config.max_position_embeddings - width)
-    made = model.generate(
-        input_ids=ids,
-        attention_mask=mask,
-        max_new_tokens=max(1, room),
-        do_sample=False,
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        eos_token_id=list(end_ids),
-        pad_token_id=pad,
-    )
-    return [_until_end(row, end_ids) for row in made[:, width:].tolist()]
-
-
-def _until_end(ids: list[int], end_ids: Sequence[int]) -> list[int]:
-    end = next((position for position, id_ in enumerate(ids) if id_ in end_ids), len(ids))
-    return ids[:end]
-
-
-def _score(
-    expert: Expert,
-    identity: str,
-    examples: Sequence[Example],
-    base: list[str],
-    tuned: list[str],
+    measured: Mapping[str, Measured],
     preferences: Preferences | None,
 ) -> Evaluation:
-    items = tuple(
-        Item(e.question, e.answer, b, t, round(token_f1(b, e.answer), 4), round(token_f1(t, e.answer), 4))
-        for e, b, t in zip(examples, base, tuned, strict=True)
-    )
+    expert = experts[EXPERT]
+    items = tuple(_items(translator, examples, measured))
+    known = _labels(project, expert, examples)
+    labels = {key: _label_scores(key, known, items) for key in measured if known}
+    bleu = {key: corpus_bleu(_texts(items, key), [item.reference for item in items]) for key in measured}
     return Evaluation(
-        expert.name,
-        identity,
-        Scores(_mean(i.base_f1 for i in items), _mean(exact_match(i.base, i.reference) for i in items)),
-        Scores(_mean(i.expert_f1 for i in items), _mean(exact_match(i.expert, i.reference) for i in items)),
-        items,
-        preferences,
+        department=expert.department,
+        method=expert.method,
+        base_model=expert.base_model,
+        identity=_identity(project, expert, examples),
+        names={BASE: BASE, **{key: one.name for key, one in experts.items()}},
+        scores={key: _scores(key, items, bleu[key][0], one, labels) for key, one in measured.items()},
+        comparisons={key: _compare(items, key) for key in measured if key != EXPERT},
+        items=items,
+        signature=bleu[EXPERT][1],
+        specificity=specificity(
+            _texts(items, EXPERT), [item.reference for item in items], SCORES[_metric(project, expert)], seed=SEED
+        ),
+        labels=labels,
+        preferences=preferences,
     )
 
 
-def _mean(values: Iterable[float]) -> float:
-    return round(float(mean(values)), 4)
+def _items(translator: ChatTranslator, examples: Sequence[Example], measured: Mapping[str, Measured]) -> Iterator[Item]:
+    for number, example in enumerate(examples):
+        answers = {}
+        for key, one in measured.items():
+            said = one.answers[number]
+            text = translator.decode(said.ids)
+            loss = one.losses.nats[number] / one.losses.tokens[number]
+            metrics = {name: round(v, DIGITS) for name, v in answer_metrics(text, example.answer).items()}
+            if example.labels:
+                metrics["accuracy"] = is_label(text, example.answer)
+            answers[key] = Said(text, len(said.ids), said.ended, {**metrics, "loss": round(loss, DIGITS)})
+        yield Item(example.question, example.answer, answers)
+
+
+def _texts(items: Sequence[Item], key: str) -> list[str]:
+    return [item.answers[key].text for item in items]
+
+
+def _labels(project: Project, expert: Expert, examples: Sequence[Example]) -> list[str]:
+    """Return the labels of a task with one label a row, held out or trained; none for other data."""
+    if any(len(example.labels) != 1 for example in examples):
+        return []
+    rows = [*examples, *load_split(project, expert.department).train]
+    return sorted({value for row in rows for _, value in row.labels})
+
+
+def _label_scores(key: str, labels: Sequence[str], items: Sequence[Item]) -> LabelScores:
+    try:
+        return score_labels(_texts(items, key), [item.reference for item in items], labels)
+    except ValueError as error:
+        raise DataError([f"the labels cannot be told apart in an answer: {error}"]) from None
+
+
+def _scores(
+    key: str, items: Sequence[Item], bleu: float, measured: Measured, labels: Mapping[str, LabelScores]
+) -> dict[str, float]:
+    """Return the contestant's metrics over all items: means, but for BLEU, perplexities and what labels add."""
+    said = [item.answers[key] for item in items]
+    scores = {name: fmean(one.metrics[name] for one in said) for name in said[0].metrics}
+    scores |= {
+        "bleu": bleu,
+        "perplexity": measured.losses.perplexity,
+        "general_perplexity": measured.general_perplexity,
+        "tokens": fmean(one.tokens for one in said),
+        "ended": fmean(one.ended for one in said),
+    }
+    if key in labels:
+        scores |= {"macro_f1": labels[key].macro_f1, "no_label": labels[key].no_label}
+    return {name: round(value, DIGITS) for name, value in scores.items()}
+
+
+def _compare(items: Sequence[Item], other: str) -> Comparison:
+    """Return the expert against one other: each metric's mean difference over the same items, and its interval."""
+
+    def values(key: str, metric: str) -> list[float]:
+        return [item.answers[key].metrics[metric] for item in items]
+
+    names = items[0].answers[EXPERT].metrics
+    intervals = {name: paired_interval(values(EXPERT, name), values(other, name), seed=SEED) for name in names}
+    return Comparison(intervals, outcomes(values(EXPERT, "f1"), values(other, "f1")))

@@ -12,7 +12,8 @@ from typer.testing import CliRunner, Result
 
 from quintet.cli.documents import from_documents
 from quintet.errors import ConfigError, DataError
-from tests.data.documents.conftest import FakeTeacher, Reply, one_question, passage_in, says
+from tests.data.documents.conftest import FakeTeacher, one_question, passage_in
+from tests.fake_endpoint import Reply, says
 
 application = typer.Typer()
 application.command()(from_documents)

@@ -13,9 +13,10 @@ import pytest
 from quintet.data.documents.drafting import Outcome, cut_library, draft, write_fill_in
 from quintet.data.documents.passages import Passage
 from quintet.data.documents.reading import Document, Library
-from quintet.data.documents.teacher import TeacherError, TeacherSettings
-from quintet.errors import DataError
-from tests.data.documents.conftest import FakeTeacher, Reply, is_check, one_question, passage_in, refuses, says
+from quintet.data.documents.teacher import TeacherSettings
+from quintet.errors import DataError, EndpointError
+from tests.data.documents.conftest import FakeTeacher, is_check, one_question, passage_in
+from tests.fake_endpoint import Reply, refuses, says
 
 WORDS = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu".split()
 
@@ -105,7 +106,7 @@ def test_a_passage_that_the_teacher_cannot_use_is_named_and_the_others_go_on(
 
 def test_passages_that_fail_one_after_another_end_the_job(teacher: FakeTeacher, tmp_path: Path) -> None:
     teacher.answer = lambda body: refuses(400, "prompt too long")
-    with pytest.raises(TeacherError, match=r"5 passages in a row came to nothing, .* prompt too long"):
+    with pytest.raises(EndpointError, match=r"5 passages in a row came to nothing, .* prompt too long"):
         run(teacher, tmp_path / "hr.jsonl", 12)
     assert len(teacher.asked) < 12
     assert list(tmp_path.iterdir()) == []
@@ -124,7 +125,7 @@ def test_a_job_that_was_refused_goes_on_where_it_was(teacher: FakeTeacher, tmp_p
         return refuses(401, "your time is up") if late else one_question(body)
 
     teacher.answer = answer
-    with pytest.raises(TeacherError, match="your time is up"):
+    with pytest.raises(EndpointError, match="your time is up"):
         run(teacher, tmp_path / "hr.jsonl", 12)
     kept = {checked["question"] for row in rows(tmp_path / "hr.drafts.jsonl") for checked in row["drafts"]}
     assert len(kept) >= 8
@@ -166,7 +167,8 @@ def test_a_job_that_is_killed_goes_on_where_it_was(
     teacher.answer = answer
     root = Path(__file__).parents[3]
     command = [sys.executable, "-c", JOB, teacher.url, str(tmp_path / "hr.jsonl")]
-    with subprocess.Popen(command, cwd=root, env=os.environ | {"PYTHONPATH": str(root)}) as job:
+    path = os.pathsep.join([str(root), str(root / "src")])
+    with subprocess.Popen(command, cwd=root, env=os.environ | {"PYTHONPATH": path}) as job:
         assert stuck.wait(60)
         state = tmp_path / "hr.drafts.jsonl"
         while job.poll() is None and not (state.exists() and state.read_bytes().count(b"\n") >= 5):

@@ -7,17 +7,11 @@ from typing import Any, TypeVar
 
 import pytest
 
-from quintet.data.documents.teacher import (
-    ATTEMPTS,
-    Draft,
-    Teacher,
-    TeacherError,
-    TeacherSettings,
-    UnusableAnswerError,
-    parse_drafts,
-)
-from quintet.errors import ConfigError
-from tests.data.documents.conftest import FakeTeacher, HangupError, Reply, refuses, says
+from quintet.data.documents.teacher import Draft, Teacher, TeacherSettings, parse_drafts
+from quintet.endpoint import ATTEMPTS
+from quintet.errors import ConfigError, EndpointError, UnusableAnswerError
+from tests.data.documents.conftest import FakeTeacher
+from tests.fake_endpoint import HangupError, Reply, refuses, says
 
 PAIR = '[{"question": "How many days?", "answer": "Twenty."}]'
 T = TypeVar("T")
@@ -37,7 +31,7 @@ class Client:
     def supports(self) -> bool:
         return self._run(lambda teacher: teacher.supports("a.md > Leave", "Twenty days.", DRAFT))
 
-    def refusal(self, kind: type[TeacherError] = TeacherError) -> str:
+    def refusal(self, kind: type[EndpointError] = EndpointError) -> str:
         with pytest.raises(kind) as caught:
             self.draft()
         assert type(caught.value) is kind
@@ -85,7 +79,7 @@ def test_more_questions_than_were_asked_for_are_not_taken(teacher: FakeTeacher) 
     ],
 )
 def test_the_endpoint_is_found_from_the_url(given: str, endpoint: str) -> None:
-    assert TeacherSettings(given, "small").endpoint == endpoint
+    assert TeacherSettings(given, "small").chat_url == endpoint
 
 
 @pytest.mark.parametrize(
@@ -96,9 +90,10 @@ def test_a_url_that_is_none_is_refused(given: str) -> None:
         TeacherSettings(given, "small")
 
 
-def test_a_password_in_the_url_is_refused_and_not_shown() -> None:
+@pytest.mark.parametrize("given", ["https://me:hush@host/v1", "https://me:hush@host:port/v1", "me:hush@host/v1"])
+def test_a_password_in_the_url_is_refused_and_not_shown(given: str) -> None:
     with pytest.raises(ConfigError, match=r"put it in \$MY_KEY") as caught:
-        TeacherSettings("https://me:hush@host/v1", "small", key_name="MY_KEY")
+        TeacherSettings(given, "small", key_name="MY_KEY")
     assert "hush" not in str(caught.value)
 
 

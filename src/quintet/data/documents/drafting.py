@@ -12,9 +12,10 @@ from typing import Any
 from quintet.data.documents import teacher as prompts
 from quintet.data.documents.passages import Passage, cut
 from quintet.data.documents.reading import Library
-from quintet.data.documents.teacher import Draft, Teacher, TeacherError, TeacherSettings, UnusableAnswerError
+from quintet.data.documents.teacher import Draft, Teacher, TeacherSettings
 from quintet.data.near_duplicates import NearDuplicates
-from quintet.errors import DataError
+from quintet.endpoint import work_through
+from quintet.errors import DataError, EndpointError, UnusableAnswerError
 
 IN_FLIGHT = 4
 FAILURES_IN_A_ROW = 5
@@ -92,11 +93,11 @@ def draft(
 ) -> Outcome:
     """Ask the teacher about every passage that it was not asked about before, and write the rows that hold.
 
-    Raises TeacherError when the teacher cannot be used; what it said so far is kept. Raises DataError when no
+    Raises EndpointError when the teacher cannot be used; what it said so far is kept. Raises DataError when no
     row is left, and then writes none.
     """
     refuse_to_overwrite(out)
-    keys = {passage.id: _key(passage, settings.endpoint, settings.model, questions) for passage in passages}
+    keys = {passage.id: _key(passage, settings.chat_url, settings.model, questions) for passage in passages}
     state = _State(state_file(out))
     job = _Job(state, keys, questions, progress)
     asyncio.run(job.run(passages, settings))
@@ -163,26 +164,19 @@ class _Job:
         waiting = [passage for passage in passages if self._keys[passage.id] not in self._state.done]
         self._total, self._done = len(passages), len(passages) - len(waiting)
         self._progress(self._done, self._total)
-        queue = iter(waiting)
         async with Teacher(settings) as teacher:
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(IN_FLIGHT):
-                        group.create_task(self._work(teacher, queue))
-            except BaseExceptionGroup as errors:
-                raise errors.exceptions[0] from None
+            await work_through(waiting, lambda passage: self._work(teacher, passage), IN_FLIGHT)
 
-    async def _work(self, teacher: Teacher, queue: Iterator[Passage]) -> None:
-        for passage in queue:
-            try:
-                drafts = await self._ask(teacher, passage)
-            except UnusableAnswerError as error:
-                self._fail(passage, error)
-            else:
-                self._state.add(self._keys[passage.id], drafts)
-                self._failures_in_a_row = 0
-            self._done += 1
-            self._progress(self._done, self._total)
+    async def _work(self, teacher: Teacher, passage: Passage) -> None:
+        try:
+            drafts = await self._ask(teacher, passage)
+        except UnusableAnswerError as error:
+            self._fail(passage, error)
+        else:
+            self._state.add(self._keys[passage.id], drafts)
+            self._failures_in_a_row = 0
+        self._done += 1
+        self._progress(self._done, self._total)
 
     async def _ask(self, teacher: Teacher, passage: Passage) -> list[Checked]:
         drafts: list[Draft] = await teacher.draft(passage.source, passage.text, self._questions)
@@ -195,7 +189,7 @@ class _Job:
         self.failed[passage.id] = str(error)
         self._failures_in_a_row += 1
         if self._failures_in_a_row == FAILURES_IN_A_ROW:
-            raise TeacherError(
+            raise EndpointError(
                 f"{FAILURES_IN_A_ROW} passages in a row came to nothing, the last one {passage.id}: {error}; "
                 "try another teacher, or go on by the same command"
             )

@@ -1,0 +1,32 @@
+"""What an evaluation leaves for people: the report beside the run, the scores in the model card, XML for CI."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from quintet.config import Project
+from quintet.evaluation.compare import card_scores
+from quintet.evaluation.junit import junit_xml
+from quintet.evaluation.report import report_page
+from quintet.evaluation.results import EXPERT, Evaluation, Verdict
+from quintet.registry.experts import Expert, record_metrics, write_text
+from quintet.training.records import CURVE_FILE, write_card
+
+REPORT_FILE = "report.html"
+
+
+def write_report(project: Project, expert: Expert, evaluation: Evaluation, verdicts: Sequence[Verdict]) -> Path:
+    """Write the page beside the run, the scores into the expert's card and the registry; return the page's path."""
+    run = expert.folder.parent
+    curve = run / CURVE_FILE
+    page = report_page(
+        evaluation, verdicts, curve.read_bytes() if curve.is_file() else None, company=project.config.company
+    )
+    write_text(run / REPORT_FILE, page)
+    write_card(project, expert, card_scores(evaluation), len(evaluation.items))
+    record_metrics(project, expert.name, evaluation.scores[EXPERT])
+    return run / REPORT_FILE
+
+
+def write_junit(path: Path, results: Sequence[tuple[Evaluation, Sequence[Verdict]]]) -> None:
+    """Write the verdicts of all evaluations as one JUnit file."""
+    write_text(path, junit_xml(results))

@@ -1,212 +1,365 @@
+"""The whole engine over a fake runner: its thread, its readers, and what happens when something goes wrong."""
+
 import asyncio
-from collections.abc import Iterator
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from random import Random
 
 import pytest
 import torch
-from peft import IA3Config, LoraConfig, PeftConfig, PeftModel, PrefixTuningConfig, get_peft_model
-from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from quintet.base_model import load_model
-from quintet.engine import engine as engine_module
-from quintet.engine.base import Adapter, Request, Sampling
-from quintet.engine.engine import TransformersEngine
-from quintet.errors import BusyError, ModelError, RequestError
-from quintet.expert_model import load_expert_model
+from quintet.engine.base import Adapter, Engine, Request, Sampling, Token
+from quintet.engine.batch import Chunk
+from quintet.engine.engine import MixedEngine
+from quintet.errors import BusyError, DeadlineError, ModelError, QuintetError, RequestError
+from tests.engine.fake_runner import FakeRunner, answer_alone, greedy
 
-PROMPT = (5, 60, 70, 80, 90)
-NO_END = (-1,)
-GREEDY = Sampling(max_tokens=12, temperature=0)
+A, B = Adapter("a", Path("a")), Adapter("b", Path("b"))
+VIRTUAL = {"b": 3}
+PROMPT = (5, 6, 7, 8, 9)
 
 
-@pytest.fixture(scope="module")
-def adapters(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Adapter]:
-    """Two adapters with random weights, large enough to change every answer."""
-    made = []
-    for seed in (1, 2):
-        torch.manual_seed(seed)
-        config = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="all-linear", init_lora_weights=False)
-        folder = tmp_path_factory.mktemp(f"adapter{seed}")
-        get_peft_model(load_model(str(tiny_base), "cpu"), config).save_pretrained(str(folder))
-        made.append(Adapter(str(seed) * 64, folder))
-    return made
+def request(
+    adapter: Adapter | None = None, tokens: int = 8, prompt: tuple[int, ...] = PROMPT, sampling: Sampling | None = None
+) -> Request:
+    return Request(prompt, (-1,), sampling or greedy(tokens), adapter)
 
 
-@pytest.fixture
-def engine(tiny_base: Path) -> Iterator[TransformersEngine]:
-    engine = TransformersEngine(str(tiny_base), "cpu", max_queue=3)
-    yield engine
+def alone(asked: Request) -> list[int]:
+    digest = asked.adapter.digest if asked.adapter else None
+    return answer_alone(digest, VIRTUAL.get(digest or "", 0), asked.prompt_ids, asked.sampling.max_tokens)
+
+
+async def answer(engine: Engine, asked: Request) -> list[int]:
+    return [token.id async for token in engine.generate(asked) if token.id is not None]
+
+
+async def until(is_true: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if is_true():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it never came true")
+
+
+def slow(_: int) -> None:
+    time.sleep(0.005)
+
+
+def test_many_clients_share_the_batch_and_each_gets_the_answer_it_would_get_alone() -> None:
+    async def ask_all() -> list[list[int]]:
+        engine = MixedEngine(runner, max_running=8)
+        answers = await asyncio.gather(*(answer(engine, each) for each in asked))
+        await engine.close()
+        return answers
+
+    runner = FakeRunner(40, virtual=VIRTUAL)
+    asked = [request(adapter, 12, (n % 7, 2, 3, 4, 5)) for n in range(10) for adapter in (None, A, B)]
+    assert asyncio.run(ask_all()) == [alone(each) for each in asked]
+    assert max(len(step) for step in runner.steps) == 8
+    assert max(len({chunk.expert for chunk in step}) for step in runner.steps) == 3
+    assert sorted(runner.loaded) == ["a", "b"]
+
+
+def test_clients_that_come_and_go_as_they_like_leave_nothing_behind() -> None:
+    random = Random(0)
+
+    async def client(engine: MixedEngine, number: int) -> None:
+        asked = request(random.choice([None, A, B]), random.randint(1, 20), (number % 3, *PROMPT))
+        await asyncio.sleep(random.random() / 20)
+        leaves_after, got = random.choice([1, 3, 99, 99]), []
+        stream = engine.generate(asked)
+        try:
+            async for token in stream:
+                got.append(token.id)
+                if len(got) == leaves_after:
+                    break
+        except BusyError:
+            return
+        finally:
+            await stream.aclose()
+        assert got == alone(asked)[: len(got)]
+
+    async def run_all() -> None:
+        engine = MixedEngine(FakeRunner(14, virtual=VIRTUAL), max_queue=30, max_running=6, step_tokens=20)
+        await asyncio.gather(*(client(engine, number) for number in range(60)))
+        assert engine._scheduler.cache.free == 14
+        status = engine.status
+        assert (status.waiting, status.running, engine._readers) == (0, 0, {})
+        assert status.generated_tokens > 0
+        await engine.close()
+
+    asyncio.run(run_all())
+
+
+def test_the_last_token_says_why_and_an_end_id_is_no_text() -> None:
+    whole = alone(request())
+
+    async def ask(end: int) -> list[Token]:
+        engine = MixedEngine(FakeRunner())
+        tokens = [token async for token in engine.generate(Request(PROMPT, (end,), greedy()))]
+        await engine.close()
+        return tokens
+
+    assert asyncio.run(ask(-1)) == [*map(Token, whole[:-1]), Token(whole[-1], "length")]
+    ended = whole.index(whole[3])
+    assert asyncio.run(ask(whole[3])) == [*map(Token, whole[:ended]), Token(None, "stop")]
+
+
+def test_an_answer_never_passes_the_context_and_virtual_tokens_are_part_of_it() -> None:
+    async def lengths() -> list[int]:
+        engine = MixedEngine(FakeRunner(virtual=VIRTUAL, context_length=16))
+        answers = [await answer(engine, request(adapter, 99)) for adapter in (A, B)]
+        await engine.close()
+        return [len(each) for each in answers]
+
+    assert asyncio.run(lengths()) == [11, 8]
+
+
+@pytest.mark.parametrize(("adapter", "length", "said"), [(None, 16, "16 tokens.* 16"), (B, 13, "13 tokens.* 13")])
+def test_a_prompt_that_leaves_no_room_is_refused_with_both_numbers(
+    adapter: Adapter | None, length: int, said: str
+) -> None:
+    async def ask() -> None:
+        engine = MixedEngine(FakeRunner(virtual=VIRTUAL, context_length=16))
+        try:
+            await answer(engine, request(adapter, prompt=(1,) * length))
+        finally:
+            await engine.close()
+
+    with pytest.raises(RequestError, match=f"{said} together"):
+        asyncio.run(ask())
+
+
+def test_a_cache_smaller_than_the_context_bounds_it() -> None:
+    engine = MixedEngine(FakeRunner(blocks=10, block_size=4, context_length=2048))
+    assert engine.context_length == 40
+    with pytest.raises(RequestError, match="no tokens"):
+        asyncio.run(answer(engine, request(prompt=())))
     asyncio.run(engine.close())
 
 
-async def answer(engine: TransformersEngine, request: Request) -> list[int | None]:
-    return [token.id async for token in engine.generate(request)]
-
-
-def request(adapter: Adapter | None = None, sampling: Sampling = GREEDY, prompt: tuple[int, ...] = PROMPT) -> Request:
-    return Request(prompt, NO_END, sampling, adapter)
-
-
-def reference(base: Path, adapter: Adapter | None) -> list[int]:
-    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    if adapter is not None:
-        model = PeftModel.from_pretrained(model, adapter.folder)
-    ids = torch.tensor([PROMPT])
-    made = model.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12,
-        eos_token_id=None, pad_token_id=0,
-    )  # fmt: skip
-    return list(made[0, len(PROMPT) :].tolist())
-
-
-def test_answers_are_pefts_own_for_each_expert_and_the_base_in_any_order(
-    engine: TransformersEngine, adapters: list[Adapter], tiny_base: Path
-) -> None:
-    one, two = adapters
-    for adapter in (None, one, two, None, two, one):
-        assert asyncio.run(answer(engine, request(adapter))) == reference(tiny_base, adapter)
-
-
-def test_clients_at_once_get_the_answers_they_would_get_alone(
-    engine: TransformersEngine, adapters: list[Adapter], tiny_base: Path
-) -> None:
-    async def ask_all() -> list[list[int | None]]:
-        return await asyncio.gather(*(answer(engine, request(a)) for a in (*adapters, None)))
-
-    assert asyncio.run(ask_all()) == [reference(tiny_base, a) for a in (*adapters, None)]
-
-
-def test_an_end_id_stops_the_answer_and_is_not_part_of_it(engine: TransformersEngine, tiny_base: Path) -> None:
-    ids = reference(tiny_base, None)
-    ending = next(i for i, id_ in enumerate(ids) if i and id_ not in ids[:i])
-
-    async def ask() -> list[tuple[int | None, str | None]]:
-        stopping = Request(PROMPT, (ids[ending],), GREEDY)
-        return [(token.id, token.finish_reason) async for token in engine.generate(stopping)]
-
-    assert asyncio.run(ask()) == [(id_, None) for id_ in ids[:ending]] + [(None, "stop")]
-
-
-def test_the_last_token_within_the_limit_says_length(engine: TransformersEngine) -> None:
-    async def reasons() -> list[str | None]:
-        return [token.finish_reason async for token in engine.generate(request())]
-
-    assert asyncio.run(reasons()) == [None] * 11 + ["length"]
-
-
-def test_an_answer_never_passes_the_context(engine: TransformersEngine) -> None:
-    long = request(sampling=Sampling(max_tokens=1000, temperature=0), prompt=(5,) * 250)
-    assert len(asyncio.run(answer(engine, long))) == 6
-
-
-def test_a_prompt_that_fills_the_context_is_refused_with_both_numbers(engine: TransformersEngine) -> None:
-    with pytest.raises(RequestError, match=r"the prompt has 256 tokens.* 256 together"):
-        asyncio.run(answer(engine, request(prompt=(5,) * 256)))
-
-
-def test_a_seed_repeats_a_sampled_answer(engine: TransformersEngine) -> None:
-    def sampled(seed: int) -> list[int | None]:
-        return asyncio.run(answer(engine, request(sampling=Sampling(12, 1.5, 0.9, seed))))
-
-    assert sampled(1) == sampled(1)
-    assert sampled(1) != sampled(2)
-
-
-def test_a_full_queue_is_said_to_be_full(engine: TransformersEngine) -> None:
+def test_a_full_queue_is_said_to_be_full() -> None:
     async def flood() -> list[object]:
-        return await asyncio.gather(*(answer(engine, request()) for _ in range(5)), return_exceptions=True)
+        engine = MixedEngine(FakeRunner(before_step=slow), max_queue=3, max_running=1)
+        first = asyncio.ensure_future(answer(engine, request(tokens=40)))
+        await until(lambda: engine.status.running == 1)
+        results = await asyncio.gather(*(answer(engine, request()) for _ in range(5)), return_exceptions=True)
+        await first
+        await engine.close()
+        return [isinstance(result, BusyError) for result in results]
 
-    results = asyncio.run(flood())
-    assert [isinstance(result, BusyError) for result in results] == [False] * 3 + [True] * 2
+    assert asyncio.run(flood()) == [False] * 3 + [True] * 2
 
 
-def test_a_reader_who_leaves_frees_the_place(engine: TransformersEngine) -> None:
-    async def leave() -> int:
-        stream = engine.generate(request(sampling=Sampling(200, 0)))
+def test_requests_whose_expert_is_being_loaded_wait_too() -> None:
+    gate = threading.Event()
+
+    class SlowToLoad(FakeRunner):
+        def load(self, adapter: Adapter) -> int:
+            gate.wait(5)
+            return super().load(adapter)
+
+    async def flood() -> list[object]:
+        engine = MixedEngine(SlowToLoad(), max_queue=2)
+        asked = [asyncio.ensure_future(answer(engine, request(A))) for _ in range(3)]
+        await until(lambda: asked[2].done())
+        assert engine.status.waiting == 2
+        gate.set()
+        results = await asyncio.gather(*asked, return_exceptions=True)
+        assert engine.status.load_seconds > 0
+        assert engine.status.loaded == {"a"}
+        await engine.close()
+        return list(results)
+
+    assert [type(result) for result in asyncio.run(flood())] == [list, list, BusyError]
+
+
+def test_a_reader_who_leaves_frees_the_place_at_once() -> None:
+    async def leave() -> None:
+        engine = MixedEngine(FakeRunner(before_step=slow))
+        stream = engine.generate(request(tokens=200))
         await anext(stream)
         await stream.aclose()
-        while engine.status.waiting:
-            await asyncio.sleep(0.01)
-        return len(await answer(engine, request()))
-
-    assert asyncio.run(leave()) == 12
-
-
-def test_adapters_load_once_and_stay(
-    engine: TransformersEngine, adapters: list[Adapter], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def load_twice() -> None:
-        await asyncio.gather(engine.load(adapters[0]), engine.load(adapters[0]))
-        await engine.load(adapters[0])
-
-    calls: list[Path] = []
-
-    def counted(folder: Path, base: PreTrainedModel) -> Any:
-        calls.append(folder)
-        return load_expert_model(folder, base)
-
-    monkeypatch.setattr(engine_module, "load_expert_model", counted)
-    asyncio.run(load_twice())
-    assert calls == [adapters[0].folder]
-    assert engine.status.loaded == {adapters[0].digest}
-
-
-def test_a_broken_adapter_fails_its_request_and_no_other(
-    engine: TransformersEngine, adapters: list[Adapter], tmp_path: Path, tiny_base: Path
-) -> None:
-    (tmp_path / "adapter_config.json").write_text((adapters[0].folder / "adapter_config.json").read_text())
-    (tmp_path / "adapter_model.safetensors").write_bytes(b"not safetensors")
-    with pytest.raises(ModelError, match="cannot be loaded"):
-        asyncio.run(answer(engine, request(Adapter("9" * 64, tmp_path))))
-    assert asyncio.run(answer(engine, request(adapters[1]))) == reference(tiny_base, adapters[1])
-
-
-def test_a_closed_engine_fails_what_waits(tiny_base: Path) -> None:
-    async def close_early() -> list[object]:
-        engine = TransformersEngine(str(tiny_base), "cpu")
-        asked = [asyncio.ensure_future(answer(engine, request())) for _ in range(4)]
-        await asyncio.sleep(0)
+        assert (engine.status.running, engine._scheduler.cache.free) == (0, 64)
         await engine.close()
-        return await asyncio.gather(*asked, return_exceptions=True)
 
-    first, *waiting = asyncio.run(close_early())
-    assert isinstance(first, ModelError) or first == reference(tiny_base, None)
-    assert all(isinstance(result, ModelError) for result in waiting)
+    asyncio.run(leave())
 
 
-@pytest.fixture(scope="module")
-def every_kind(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory, adapters: list[Adapter]) -> list[Adapter]:
-    """LoRA, prefix, IA3 and full weights, each with random numbers of its own."""
-    made = [adapters[0]]
-    kinds: list[PeftConfig] = [
-        PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4, encoder_hidden_size=32),
-        IA3Config(task_type="CAUSAL_LM", init_ia3_weights=False),
-    ]
-    for number, config in enumerate(kinds, 3):
-        torch.manual_seed(number)
-        folder = tmp_path_factory.mktemp(f"kind{number}")
-        get_peft_model(load_model(str(tiny_base), "cpu"), config).save_pretrained(str(folder))
-        made.append(Adapter(str(number) * 64, folder))
-    torch.manual_seed(9)
-    full = load_model(str(tiny_base), "cpu")
-    for parameter in full.parameters():
-        parameter.data += 0.1 * torch.randn_like(parameter)
-    folder = tmp_path_factory.mktemp("full")
-    full.save_pretrained(folder)
-    return [*made, Adapter("9" * 64, folder)]
+def test_who_waits_too_long_is_told() -> None:
+    async def ask() -> None:
+        engine = MixedEngine(FakeRunner(before_step=slow), max_running=1)
+        first = asyncio.ensure_future(answer(engine, request(tokens=40)))
+        await until(lambda: engine.status.running == 1)
+        with pytest.raises(DeadlineError):
+            await answer(engine, Request(PROMPT, (-1,), greedy(), timeout=0.02))
+        assert await first == alone(request(tokens=40))
+        await engine.close()
+
+    asyncio.run(ask())
 
 
-def test_experts_of_every_kind_are_served_side_by_side_as_their_own_libraries_generate(
-    engine: TransformersEngine, every_kind: list[Adapter], tiny_base: Path
+def test_one_request_that_crashes_hurts_no_other() -> None:
+    def broken(generated: tuple[int, ...]) -> object:
+        return 1 / (3 - len(generated))
+
+    async def ask() -> list[object]:
+        engine = MixedEngine(FakeRunner())
+        asked = [request(), request(sampling=Sampling(8, 0, mask=broken)), request(A)]
+        results = await asyncio.gather(*(answer(engine, each) for each in asked), return_exceptions=True)
+        assert engine._scheduler.cache.free == 64
+        await engine.close()
+        return list(results)
+
+    first, failed, last = asyncio.run(ask())
+    assert [first, last] == [alone(request()), alone(request(A))]
+    assert isinstance(failed, ModelError)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of memory"), None])
+def test_a_failed_step_fails_its_requests_and_the_engine_goes_on(
+    error: Exception | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def ask_all() -> list[list[int | None]]:
-        order = [None, *every_kind, None, *reversed(every_kind)]
-        return [await answer(engine, request(adapter)) for adapter in order]
+    class Failing(FakeRunner):
+        failed = False
 
-    answers = asyncio.run(ask_all())
-    lora, prefix, ia3, full = every_kind
-    expected = [reference(tiny_base, adapter) for adapter in (None, lora, prefix, ia3)]
-    expected.append(reference(full.folder, None))
-    assert answers == [*expected, expected[0], *reversed(expected[1:])]
-    assert len({tuple(one) for one in expected}) == len(expected)
+        def step(self, chunks: Sequence[Chunk]) -> torch.Tensor:
+            logits = super().step(chunks)
+            slow(0)
+            if self.failed or len(chunks) < 3:
+                return logits
+            self.failed = True
+            if error:
+                raise error
+            return torch.full_like(logits, math.nan)
+
+    async def ask() -> None:
+        engine = MixedEngine(Failing())
+        results = await asyncio.gather(*(answer(engine, request(tokens=50)) for _ in range(3)), return_exceptions=True)
+        assert all(isinstance(result, ModelError) for result in results)
+        assert str(error or "no numbers") in str(results[0])
+        assert engine._scheduler.cache.free == 64
+        assert await answer(engine, request()) == alone(request())
+        await engine.close()
+
+    with caplog.at_level(logging.CRITICAL):
+        asyncio.run(ask())
+
+
+def test_a_broken_expert_fails_its_request_and_no_other() -> None:
+    class Picky(FakeRunner):
+        def load(self, adapter: Adapter) -> int:
+            if adapter == A:
+                raise ModelError("'a' cannot be loaded")
+            return super().load(adapter)
+
+    async def ask() -> list[object]:
+        engine = MixedEngine(Picky(virtual=VIRTUAL))
+        asked = [request(A), request(B), request()]
+        results = await asyncio.gather(*(answer(engine, each) for each in asked), return_exceptions=True)
+        assert engine.status.loaded == {"b"}
+        await engine.close()
+        return list(results)
+
+    failed, *rest = asyncio.run(ask())
+    assert "cannot be loaded" in str(failed)
+    assert rest == [alone(request(B)), alone(request())]
+
+
+def test_experts_load_once_and_an_unloaded_one_leaves_no_state_behind() -> None:
+    runner = FakeRunner()
+
+    async def use() -> None:
+        engine = MixedEngine(runner)
+        await asyncio.gather(engine.load(A), engine.load(A), answer(engine, request(A)))
+        assert runner.loaded == ["a"]
+        await answer(engine, request(A))
+        reused = engine.status.reused_tokens
+        assert reused == 4
+        await engine.unload("a")
+        await engine.unload("a")
+        assert (engine.status.loaded, runner.loaded) == (set(), [])
+        assert await answer(engine, request(A)) == alone(request(A))
+        assert engine.status.reused_tokens == reused
+        await engine.close()
+
+    asyncio.run(use())
+
+
+def test_an_expert_that_answers_is_not_unloaded() -> None:
+    async def use() -> None:
+        engine = MixedEngine(FakeRunner(before_step=slow))
+        running = asyncio.ensure_future(answer(engine, request(A, 30)))
+        await until(lambda: engine.status.running == 1)
+        with pytest.raises(ModelError, match="still answers"):
+            await engine.unload("a")
+        assert await running == alone(request(A, 30))
+        await engine.close()
+
+    asyncio.run(use())
+
+
+def test_a_closed_engine_finishes_what_has_begun_and_fails_what_waits() -> None:
+    async def close_early() -> None:
+        engine = MixedEngine(FakeRunner(before_step=slow), max_running=2)
+        asked = [asyncio.ensure_future(answer(engine, request())) for _ in range(5)]
+        await until(lambda: engine.status.running == 2)
+        await engine.close()
+        results = await asyncio.gather(*asked, return_exceptions=True)
+        assert results[:2] == [alone(request())] * 2
+        assert all(isinstance(result, ModelError) for result in results[2:])
+        for late in (answer(engine, request()), engine.load(A)):
+            with pytest.raises(ModelError, match="closed"):
+                await late
+
+    asyncio.run(close_early())
+
+
+def test_a_seeded_answer_is_the_same_in_any_company() -> None:
+    seeded = request(sampling=Sampling(20, 1.0, 0.9, seed=5))
+
+    async def ask() -> list[list[int]]:
+        engine = MixedEngine(FakeRunner(20), max_running=6)
+        lone = await answer(engine, seeded)
+        others = [request(A, 30, (n, 1, 2), Sampling(30, 1.5)) for n in range(8)]
+        crowd = await asyncio.gather(*(answer(engine, each) for each in (*others[:4], seeded, *others[4:])))
+        assert engine.status.preemptions > 0
+        await engine.close()
+        return [lone, crowd[4]]
+
+    lone, among = asyncio.run(ask())
+    assert lone == among
+
+
+def test_counters_say_what_was_done() -> None:
+    async def use() -> None:
+        engine = MixedEngine(FakeRunner())
+        for _ in range(2):
+            await answer(engine, request(tokens=6))
+        status = engine.status
+        assert (status.prompt_tokens, status.reused_tokens, status.generated_tokens) == (6, 4, 12)
+        assert status.steps == 12
+        await engine.close()
+
+    asyncio.run(use())
+
+
+def test_a_crash_of_the_loop_itself_is_told_to_all_who_wait(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def ask() -> None:
+        engine = MixedEngine(FakeRunner())
+        monkeypatch.setattr(engine._scheduler, "plan", lambda now: 1 / 0)
+        with pytest.raises(QuintetError):
+            await answer(engine, request())
+        with pytest.raises(ModelError, match="closed"):
+            await answer(engine, request())
+        await engine.close()
+
+    asyncio.run(ask())
+    assert "loop failed" in caplog.text

@@ -1,21 +1,35 @@
 """What an engine is, to those who use one. Imports no compute library."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 FinishReason = Literal["stop", "length"]
+
+LogitMask = Callable[[tuple[int, ...]], Any]
+"""What was generated so far → what may come next: ids, or a boolean tensor over the vocabulary on the CPU."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen; temperature 0 is greedy."""
+    """How the next token is chosen; temperature 0 is greedy, and what has no default but 0, 1 or None is off.
+
+    `repetition_penalty` looks at prompt and answer, `frequency_penalty` and `presence_penalty` at the answer alone.
+    `logprobs` is how many of the likeliest ids to report beside the chosen one.
+    """
 
     max_tokens: int = 256
     temperature: float = 0.7
     top_p: float = 0.9
     seed: int | None = None
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logprobs: int | None = None
+    mask: LogitMask | None = None
 
 
 @dataclass(frozen=True)
@@ -28,20 +42,31 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt for one expert, or for the bare base when `adapter` is None."""
+    """One prompt for one expert, or for the bare base when `adapter` is None.
+
+    Requests of one department share what it is due; without a name, the expert stands for it. `timeout` is in seconds,
+    for the whole answer.
+    """
 
     prompt_ids: tuple[int, ...]
     end_ids: tuple[int, ...]
     sampling: Sampling
     adapter: Adapter | None = None
+    department: str | None = None
+    timeout: float | None = None
 
 
 @dataclass(frozen=True)
 class Token:
-    """One generated id; the last one of an answer says why it is the last. An end id is not yielded as text."""
+    """One generated id; the last one of an answer says why it is the last. An end id is not yielded as text.
+
+    Log probabilities are the model's own, before penalties, temperature and cuts.
+    """
 
     id: int | None
     finish_reason: FinishReason | None = None
+    logprob: float | None = None
+    top_logprobs: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,10 +80,17 @@ class DeviceInfo:
 
 @dataclass
 class EngineStatus:
-    """What the engine holds now."""
+    """What the engine holds now, and what it has done since it started."""
 
     loaded: set[str] = field(default_factory=set)
     waiting: int = 0
+    running: int = 0
+    steps: int = 0
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    generated_tokens: int = 0
+    preemptions: int = 0
+    load_seconds: float = 0.0
 
 
 class Engine(Protocol):

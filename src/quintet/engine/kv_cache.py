@@ -1,0 +1,138 @@
+"""Who holds which block of the cache, and what lies in it. Accounts only: the states themselves are the runner's.
+
+A block is blank, held by one or more sequences, or held by none and kept for whoever begins with the same tokens. Only
+full blocks are shared, so that nobody ever writes to a block that another reads.
+"""
+
+from array import array
+from collections import OrderedDict
+from hashlib import sha256
+
+from quintet.engine.sequence import Sequence
+
+
+class KVCache:
+    """Hands out blocks, takes them back, and finds those that can be used again, the least recently used going first.
+
+    A block is found again by the expert's digest, its number of virtual tokens, and all token ids up to the block's
+    end. Two experts never share a block, even when one replaces the other.
+    """
+
+    def __init__(self, blocks: int, block_size: int) -> None:
+        self.blocks = blocks
+        self.block_size = block_size
+        self._blank = list(range(blocks - 1, -1, -1))
+        self._unheld: OrderedDict[int, None] = OrderedDict()
+        self._holders = [0] * blocks
+        self._block_of: dict[bytes, int] = {}
+        self._content: dict[int, tuple[str | None, bytes]] = {}
+
+    @property
+    def free(self) -> int:
+        """How many blocks nobody holds."""
+        return len(self._blank) + len(self._unheld)
+
+    @property
+    def places(self) -> int:
+        """How many tokens fit, virtual ones included."""
+        return self.blocks * self.block_size
+
+    def count(self, sequence: Sequence) -> int:
+        """Return how many blocks the ids of a sequence take, shared or not."""
+        return -(-(sequence.virtual + len(sequence.ids)) // self.block_size)
+
+    def missing(self, sequence: Sequence) -> int:
+        """Return how many more of the blocks that nobody holds a waiting sequence would take, to compute its ids."""
+        held = sum(self._holders[block] > 0 for block in self._reusable(sequence))
+        return self.count(sequence) - held
+
+    def admit(self, sequence: Sequence) -> None:
+        """Give a waiting sequence blocks for all of its ids, those first that hold their states already.
+
+        At least one id is left to compute, so that there are logits to choose the next from.
+        """
+        sequence.blocks = self._reusable(sequence)
+        for block in sequence.blocks:
+            self._hold(block)
+        sequence.committed = len(sequence.blocks)
+        sequence.computed = max(0, sequence.committed * self.block_size - sequence.virtual)
+        sequence.blocks += [self._take() for _ in range(self.count(sequence) - sequence.committed)]
+
+    def grow(self, sequence: Sequence) -> bool:
+        """Give a running sequence the block that its last id needs; return whether there was one."""
+        while len(sequence.blocks) < self.count(sequence):
+            if not self.free:
+                return False
+            sequence.blocks.append(self._take())
+        return True
+
+    def commit(self, sequence: Sequence) -> None:
+        """Let others use the full blocks of what a sequence has computed."""
+        full = (sequence.virtual + sequence.computed) // self.block_size
+        keys = self._keys(sequence, full)
+        for number in range(sequence.committed, full):
+            # Of two sequences that computed the same at once, the first one's block is kept.
+            if keys[number] not in self._block_of:
+                self._block_of[keys[number]] = sequence.blocks[number]
+                self._content[sequence.blocks[number]] = (sequence.expert, keys[number])
+        sequence.committed = max(sequence.committed, full)
+
+    def release(self, sequence: Sequence) -> None:
+        """Take back what a sequence holds; what it has committed stays to be found."""
+        # The end of a text is of use only to those who have its beginning: it must go first.
+        for block in reversed(sequence.blocks):
+            self._holders[block] -= 1
+            if not self._holders[block]:
+                self._keep_or_wipe(block)
+        sequence.blocks, sequence.committed, sequence.computed = [], 0, 0
+
+    def forget(self, expert: str) -> None:
+        """Let nobody find any block of an expert again."""
+        for block in [block for block, (owner, _) in self._content.items() if owner == expert]:
+            self._wipe(block)
+            if block in self._unheld:
+                del self._unheld[block]
+                self._blank.append(block)
+
+    def _reusable(self, sequence: Sequence) -> list[int]:
+        """Return the blocks that hold the beginning of a sequence, the last id excepted."""
+        found: list[int] = []
+        for key in self._keys(sequence, (sequence.virtual + len(sequence.ids) - 1) // self.block_size):
+            if (block := self._block_of.get(key)) is None:
+                break
+            found.append(block)
+        # Whoever computes the first id writes the virtual tokens too, and must not write to what others read.
+        return found if len(found) * self.block_size > sequence.virtual else []
+
+    def _keys(self, sequence: Sequence, count: int) -> list[bytes]:
+        """Return the keys of the first `count` blocks, which must be full."""
+        keys = sequence.keys
+        while len(keys) < count:
+            before = keys[-1] if keys else sha256(f"{sequence.expert!r} {sequence.virtual}".encode()).digest()
+            start = len(keys) * self.block_size - sequence.virtual
+            ids = array("q", sequence.ids[max(0, start) : max(0, start + self.block_size)])
+            keys.append(sha256(before + ids.tobytes()).digest())
+        return keys[:count]
+
+    def _hold(self, block: int) -> None:
+        self._unheld.pop(block, None)
+        self._holders[block] += 1
+
+    def _take(self) -> int:
+        if not self._blank:
+            oldest, _ = self._unheld.popitem(last=False)
+            self._wipe(oldest)
+            self._blank.append(oldest)
+        block = self._blank.pop()
+        self._holders[block] = 1
+        return block
+
+    def _keep_or_wipe(self, block: int) -> None:
+        if block in self._content:
+            self._unheld[block] = None
+        else:
+            self._blank.append(block)
+
+    def _wipe(self, block: int) -> None:
+        _, key = self._content.pop(block)
+        del self._block_of[key]

@@ -1,0 +1,40 @@
+"""How tokens get from the engine's thread to those who wait for them, each in an event loop of its own."""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+
+from quintet.engine.base import Token
+
+News = Token | Exception
+
+
+class Reader:
+    """One who waits for an answer."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.news: asyncio.Queue[News] = asyncio.Queue()
+
+    async def next(self) -> Token:
+        """Return the next token; raise what the engine says went wrong."""
+        item = await self.news.get()
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+
+def tell_all(news: Iterable[tuple[Reader, News]]) -> None:
+    """Pass news on from any thread, waking each event loop once."""
+    of_loops: dict[asyncio.AbstractEventLoop, list[tuple[Reader, News]]] = {}
+    for reader, item in news:
+        of_loops.setdefault(reader.loop, []).append((reader, item))
+    for loop, items in of_loops.items():
+        # The loop may be gone; then nobody is left to tell.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(_put, items)
+
+
+def _put(items: list[tuple[Reader, News]]) -> None:
+    for reader, item in items:
+        reader.news.put_nowait(item)

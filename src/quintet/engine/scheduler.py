@@ -1,0 +1,252 @@
+"""What the next step computes: who begins, who goes on, who must wait. Computes nothing and tells nobody.
+
+Running sequences that are one token from the next choice always go first. What is left of a step's tokens goes to
+prompts, in chunks, split evenly between departments and then between the prompts of each. A department's share of the
+engine is the larger of its shares of running sequences and of cache blocks (dominant resource fairness, Ghodsi et
+al., 2011). Where one department has more than an even share and another cannot begin, the first one's youngest
+sequence makes room: it waits, and is computed again later, mostly from the cache.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count
+
+from quintet.engine.base import FinishReason
+from quintet.engine.batch import Chunk
+from quintet.engine.fair_queue import FairQueue
+from quintet.engine.kv_cache import KVCache
+from quintet.engine.sequence import Sequence, Status
+from quintet.errors import BusyError
+
+PATIENCE = 32
+"""How often others may begin before a sequence whose turn it is but for which the cache has too few blocks."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A chunk, and whose it is."""
+
+    sequence: Sequence
+    chunk: Chunk
+
+
+@dataclass(frozen=True)
+class Step:
+    """What to compute now, and who was too late to be computed any more."""
+
+    work: tuple[Work, ...]
+    late: tuple[Sequence, ...]
+
+
+class Scheduler:
+    """Decides step by step; `plan` and `complete` take turns, `add` and `remove` may come between any two calls.
+
+    At most `max_queue` sequences wait that have not begun, at most `max_running` hold blocks, and a step computes at
+    most `step_tokens` tokens, which must be more than `max_running`: so each of them gets on in every step.
+    """
+
+    def __init__(self, cache: KVCache, *, max_queue: int = 64, max_running: int = 32, step_tokens: int = 512) -> None:
+        if step_tokens <= max_running:
+            raise ValueError(f"a step of {step_tokens} tokens is too short for {max_running} running sequences")
+        self.cache = cache
+        self.running: list[Sequence] = []
+        self.preemptions = 0
+        self.reused_tokens = 0
+        self._queue = FairQueue()
+        self._arrivals = count()
+        self._max_queue = max_queue
+        self._max_running = max_running
+        self._step_tokens = step_tokens
+
+    @property
+    def waiting(self) -> int:
+        """How many sequences have not begun."""
+        return self._queue.fresh
+
+    @property
+    def begun(self) -> int:
+        """How many sequences run, or had to make room and will go on."""
+        return len(self.running) + len(self._queue) - self._queue.fresh
+
+    def check_room(self, more: int = 0) -> None:
+        """Raise BusyError when the queue could not take one besides `more` others."""
+        if (waiting := self.waiting + more) >= self._max_queue:
+            raise BusyError(f"{waiting} requests wait, the most allowed; try again in a moment")
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a sequence that fits into the cache; raise BusyError when too many wait."""
+        self.check_room()
+        sequence.arrival = next(self._arrivals)
+        self._queue.append(sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Drop a sequence, wherever it is, and free what it holds; once it is gone, do nothing."""
+        if sequence.status is Status.RUNNING:
+            self._stop(sequence, Status.FINISHED)
+        elif sequence.status is Status.WAITING:
+            self._queue.remove(sequence)
+            sequence.status = Status.FINISHED
+
+    def drop_waiting(self) -> list[Sequence]:
+        """Drop and return all that have not begun."""
+        dropped = [sequence for sequence in self._queue if not sequence.began]
+        for sequence in dropped:
+            self.remove(sequence)
+        return dropped
+
+    def all(self) -> list[Sequence]:
+        """Return every sequence that waits or runs."""
+        return [*self.running, *self._queue]
+
+    def plan(self, now: float = 0.0) -> Step:
+        """Return the next step; `now` is what deadlines are compared with."""
+        late = [sequence for sequence in self.all() if sequence.deadline is not None and sequence.deadline <= now]
+        for sequence in late:
+            self.remove(sequence)
+        self._grow()
+        self._admit()
+        return Step(tuple(self._work()), tuple(late))
+
+    def complete(self, step: Step, chosen: Mapping[Sequence, int]) -> dict[Sequence, FinishReason | None]:
+        """Note that a step was computed and which ids were chosen; return why each of those is the last, if it is.
+
+        Whoever was removed meanwhile is passed over; whoever has its last id is finished.
+        """
+        reasons: dict[Sequence, FinishReason | None] = {}
+        for sequence, chunk in ((work.sequence, work.chunk) for work in step.work):
+            if sequence.status is not Status.RUNNING:
+                continue
+            sequence.computed += len(chunk.ids)
+            self.cache.commit(sequence)
+            if sequence in chosen:
+                self._queue.charge(sequence.department, 1)
+                reasons[sequence] = sequence.accept(chosen[sequence])
+                if reasons[sequence]:
+                    self._stop(sequence, Status.FINISHED)
+        return reasons
+
+    def _stop(self, sequence: Sequence, status: Status) -> None:
+        self.cache.release(sequence)
+        self.running.remove(sequence)
+        sequence.status = status
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self._stop(sequence, Status.WAITING)
+        self._queue.put_back(sequence)
+        self.preemptions += 1
+
+    def _grow(self) -> None:
+        """Get each running sequence the block for its last id, the oldest first; for lack of blocks some must wait.
+
+        The oldest of all never has to: whatever the mixture, it ends.
+        """
+        for sequence in sorted(self.running, key=_arrival):
+            while sequence.status is Status.RUNNING and not self.cache.grow(sequence):
+                self._preempt(self._greedy_youngest() or max(self.running, key=_arrival))
+
+    def _admit(self) -> None:
+        """Begin what is due and fits. Past one that does not fit, only a department of which nothing runs may begin."""
+        passed: set[str] = set()
+        blocked: Sequence | None = None
+        while (head := self._queue.next(passed)) is not None:
+            may_pass = blocked is None or not self._runs(head.department)
+            if may_pass and self._make_room(head, passed):
+                self._begin(head)
+                if blocked is not None:
+                    blocked.passed += 1
+                continue
+            passed.add(head.department)
+            if blocked is None and len(self.running) < self._max_running:
+                blocked = head
+            if blocked is not None and blocked.passed >= PATIENCE:
+                return
+
+    def _begin(self, sequence: Sequence) -> None:
+        self.cache.admit(sequence)
+        self._queue.begin(sequence)
+        if not sequence.began:
+            self.reused_tokens += sequence.computed
+        sequence.began, sequence.status = True, Status.RUNNING
+        self.running.append(sequence)
+
+    def _make_room(self, head: Sequence, passed: set[str]) -> bool:
+        """Return whether a sequence can begin, if need be after others of greedier departments have made room.
+
+        Those departments are passed over for the rest of the step: the room was not made for them.
+        """
+        while not self._fits(head):
+            greedy = self._greedy_youngest() if self._is_due(head) else None
+            if greedy is None:
+                return False
+            self._preempt(greedy)
+            passed.add(greedy.department)
+        return True
+
+    def _fits(self, head: Sequence) -> bool:
+        # A block for each that runs: whoever begins should not have to make room at once.
+        reserve = len(self.running)
+        return len(self.running) < self._max_running and self.cache.missing(head) + reserve <= self.cache.free
+
+    def _is_due(self, head: Sequence) -> bool:
+        """Return whether its department has less than an even share, and no more with it."""
+        if not self._runs(head.department):
+            return True
+        places = self._runs(head.department) + 1
+        blocks = self._holds(head.department) + self.cache.count(head)
+        return self._share(places, blocks) <= self._even_share()
+
+    def _greedy_youngest(self) -> Sequence | None:
+        """Return the youngest sequence of the department furthest above an even share, if it has others that run."""
+        even = self._even_share()
+        running = Counter(sequence.department for sequence in self.running)
+        shares = {name: self._share(number, self._holds(name)) for name, number in running.items() if number > 1}
+        greedy = max(shares, key=shares.__getitem__, default=None)
+        if greedy is None or shares[greedy] <= even:
+            return None
+        return max((sequence for sequence in self.running if sequence.department == greedy), key=_arrival)
+
+    def _even_share(self) -> float:
+        return 1 / len({sequence.department for sequence in self.running} | self._queue.departments)
+
+    def _share(self, places: int, blocks: int) -> float:
+        return max(places / self._max_running, blocks / self.cache.blocks)
+
+    def _runs(self, department: str) -> int:
+        return sum(sequence.department == department for sequence in self.running)
+
+    def _holds(self, department: str) -> int:
+        return sum(len(sequence.blocks) for sequence in self.running if sequence.department == department)
+
+    def _work(self) -> Iterator[Work]:
+        ready = [sequence for sequence in self.running if sequence.remaining == 1]
+        for sequence in ready:
+            yield _work(sequence, 1)
+        prompts: dict[str, list[Sequence]] = {}
+        for sequence in self.running:
+            if sequence.remaining > 1:
+                prompts.setdefault(sequence.department, []).append(sequence)
+        wanted = [sum(sequence.remaining for sequence in of_one) for of_one in prompts.values()]
+        for of_one, tokens in zip(prompts.values(), split(self._step_tokens - len(ready), wanted), strict=True):
+            shares = split(tokens, [sequence.remaining for sequence in of_one])
+            yield from (_work(sequence, share) for sequence, share in zip(of_one, shares, strict=True) if share)
+
+
+def split(amount: int, wanted: list[int]) -> list[int]:
+    """Split an amount evenly, nobody getting more than wanted, and those who want least being served first."""
+    shares = [0] * len(wanted)
+    for done, place in enumerate(sorted(range(len(wanted)), key=wanted.__getitem__)):
+        shares[place] = min(wanted[place], -(-amount // (len(wanted) - done)))
+        amount -= shares[place]
+    return shares
+
+
+def _work(sequence: Sequence, tokens: int) -> Work:
+    start = sequence.computed
+    ids = tuple(sequence.ids[start : start + tokens])
+    is_last = tokens == sequence.remaining
+    return Work(sequence, Chunk(sequence.expert, ids, start, sequence.virtual, tuple(sequence.blocks), is_last))
+
+
+def _arrival(sequence: Sequence) -> int:
+    return sequence.arrival

@@ -1,0 +1,81 @@
+"""One request on its way: its tokens, its blocks, how far it got. Decides nothing, computes nothing."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from random import Random
+
+from quintet.engine.base import FinishReason, Request, Sampling
+
+
+class Status(Enum):
+    """Where a sequence is: in a queue, holding blocks, or gone."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+@dataclass(eq=False)
+class Sequence:
+    """A prompt and the answer so far.
+
+    `limit` is the most tokens to generate. `virtual` is how many places of the cache the expert's virtual tokens take
+    in front. `deadline` is a time on the clock that the scheduler is given.
+    """
+
+    prompt_ids: tuple[int, ...]
+    end_ids: tuple[int, ...]
+    limit: int
+    sampling: Sampling
+    expert: str | None = None
+    virtual: int = 0
+    department: str = ""
+    deadline: float | None = None
+
+    status: Status = Status.WAITING
+    arrival: int = 0
+    began: bool = False
+    passed: int = 0
+    ids: list[int] = field(init=False)
+    random: Random = field(init=False)
+    # The accounts of the cache: blocks in order, their keys, how many are shared, and the tokens whose state they hold.
+    blocks: list[int] = field(default_factory=list)
+    keys: list[bytes] = field(default_factory=list)
+    committed: int = 0
+    computed: int = 0
+
+    def __post_init__(self) -> None:
+        self.ids = list(self.prompt_ids)
+        self.random = Random(self.sampling.seed)
+
+    @property
+    def generated(self) -> tuple[int, ...]:
+        """The answer so far."""
+        return tuple(self.ids[len(self.prompt_ids) :])
+
+    @property
+    def remaining(self) -> int:
+        """How many tokens are still to be computed before the next can be chosen."""
+        return len(self.ids) - self.computed
+
+    def accept(self, id_: int) -> FinishReason | None:
+        """Take a chosen id, and return why it is the last one, if it is; an end id is not kept."""
+        if id_ in self.end_ids:
+            return "stop"
+        self.ids.append(id_)
+        return "length" if len(self.ids) - len(self.prompt_ids) >= self.limit else None
+
+
+def sequence_of(request: Request, virtual: int, room: int, now: float) -> Sequence:
+    """Return the sequence of a request that may generate at most `room` tokens."""
+    expert = request.adapter.digest if request.adapter else None
+    return Sequence(
+        prompt_ids=request.prompt_ids,
+        end_ids=request.end_ids,
+        limit=min(request.sampling.max_tokens, room),
+        sampling=request.sampling,
+        expert=expert,
+        virtual=virtual,
+        department=request.department or expert or "",
+        deadline=None if request.timeout is None else now + request.timeout,
+    )

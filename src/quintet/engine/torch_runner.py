@@ -1,0 +1,279 @@
+"""Computes steps with transformers' own model code: one base, experts of every kind, one row of tokens for all.
+
+Knows nothing of requests, queues or who may have which block.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig
+
+from quintet.base_model import pick_device
+from quintet.engine.base import Adapter, DeviceInfo
+from quintet.engine.batch import Chunk
+from quintet.engine.experts import Expert, load_paged, read_expert
+from quintet.engine.mixed_linear import Mixer
+from quintet.engine.paged_attention import (
+    OTHER_ENGINE,
+    LayerShape,
+    PagedStep,
+    PagedStore,
+    ShapeProbe,
+    Span,
+    stepping,
+)
+from quintet.errors import ModelError
+from quintet.expert_model import shared_view
+
+GIB = 2**30
+CPU_SHARE, CPU_LIMIT = 0.25, 4 * GIB
+GPU_SHARE = 0.6
+MOST_SEQUENCES = 256
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+BARE_BASE = Expert()
+
+
+class TorchRunner:
+    """Serves one base and experts of every kind from one paged store of keys and values; for one thread.
+
+    `blocks` is by default as many as a budget of memory holds, after the base is loaded: on a GPU 60 in 100 of what is
+    free (experts and a step's own numbers need the rest), on a CPU a quarter of the machine's or the container's and at
+    most 4 GiB; never more than 256 sequences of full length need, never fewer than one needs. Answers are those of
+    PEFT's or transformers' own greedy generation, exactly in float32; in lower precision up to its rounding.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        device: str | None = None,
+        dtype: torch.dtype | None = None,
+        blocks: int | None = None,
+        block_size: int = 16,
+    ) -> None:
+        self._device = device or pick_device()
+        self._model: Any = load_paged(source, self._device, dtype)
+        # Before any layer is mixed: adapters that PEFT computes are built on views of this one.
+        self._template = shared_view(self._model)
+        shapes = _probe(self._model)
+        self.context_length = _context_length(self._model.config)
+        self.block_size = block_size
+        self.blocks = blocks or self._affordable(shapes)
+        self._store = PagedStore(shapes, self.blocks, block_size, self._device, self._model.dtype)
+        self._mixer = Mixer(self._model, self._model.get_output_embeddings())
+        self._experts: dict[str, Expert] = {}
+
+    @property
+    def device_info(self) -> DeviceInfo:
+        """Where it computes."""
+        gpu = torch.cuda.get_device_name(self._device) if self._device.startswith("cuda") else None
+        return DeviceInfo(self._device, gpu, str(self._model.dtype).removeprefix("torch."))
+
+    @property
+    def vocabulary(self) -> int:
+        """How many logits a token has."""
+        return int(self._model.get_output_embeddings().weight.shape[0])
+
+    def load(self, adapter: Adapter) -> int:
+        """Load an expert, once, and return how many virtual tokens it has.
+
+        Raises ModelError when it cannot be used; then nothing of it stays.
+        """
+        if adapter.digest not in self._experts:
+            expert = self._read(adapter.folder)
+            if expert.parts:
+                self._mixer.add(adapter.digest, expert.parts)
+            self._experts[adapter.digest] = expert
+        return self._experts[adapter.digest].virtual
+
+    def unload(self, digest: str) -> None:
+        """Forget an expert; a chunk of it is an error from now on."""
+        self._experts.pop(digest, None)
+        self._mixer.remove(digest)
+
+    @torch.inference_mode()
+    def step(self, chunks: Sequence[Chunk]) -> Tensor:
+        """Compute all chunks as one batch; return float32 logits `[chunks that want them, vocabulary]`, in order.
+
+        Raises ModelError for a chunk of an expert that is not loaded, ValueError for one that cannot be; then nothing
+        is computed.
+        """
+        for chunk in chunks:
+            self._check(chunk)
+        wanted = [number for number, chunk in enumerate(chunks) if chunk.wants_logits]
+        logits_NV = torch.empty(len(wanted), self.vocabulary, device=self._device, dtype=torch.float32)
+        for group in self._groups(chunks):
+            rows = [row for row, number in enumerate(wanted) if number in group]
+            logits = self._forward(list(group.values()))
+            if rows:
+                logits_NV[torch.tensor(rows, device=self._device)] = logits.float()
+        return logits_NV
+
+    def _read(self, folder: Path) -> Expert:
+        expert = read_expert(folder, self._template, self._store.shapes)
+        if expert.virtual >= self.context_length:
+            raise ModelError(f"the expert in {folder} has {expert.virtual} virtual tokens, and the base has room for "
+                             f"{self.context_length} in all; train it with fewer")  # fmt: skip
+        if expert.model is not None:
+            self._check_fits(expert.model, folder)
+        return expert
+
+    def _check_fits(self, model: Any, folder: Path) -> None:
+        """Raise ModelError when a model keeps or says other things than the base does."""
+        found = (_probe(model), model.get_output_embeddings().weight.shape[0])
+        if found != (self._store.shapes, self.vocabulary):
+            raise ModelError(f"the model in {folder} is of another shape than the base, with which it shares a "
+                             "store of keys and values; serve it as a base of its own, or train it anew")  # fmt: skip
+
+    def _check(self, chunk: Chunk) -> None:
+        expert = self._expert(chunk)
+        if chunk.virtual != expert.virtual:
+            raise ValueError(f"a chunk has {chunk.virtual} virtual tokens, its expert {expert.virtual}")
+        places = chunk.virtual + chunk.start + len(chunk.ids)
+        if not chunk.ids or places > min(len(chunk.blocks) * self.block_size, self.context_length):
+            raise ValueError(f"a chunk must have ids and blocks for its {places} places, "
+                             f"and may not go beyond {self.context_length}")  # fmt: skip
+        if not all(0 <= block < self.blocks for block in chunk.blocks):
+            raise ValueError(f"a chunk has blocks {chunk.blocks}; there are those from 0 to {self.blocks - 1}")
+
+    def _expert(self, chunk: Chunk) -> Expert:
+        if chunk.expert is None:
+            return BARE_BASE
+        if chunk.expert not in self._experts:
+            raise ModelError(f"the expert {chunk.expert} is not loaded; load it before its chunks come")
+        return self._experts[chunk.expert]
+
+    def _groups(self, chunks: Sequence[Chunk]) -> list[dict[int, Chunk]]:
+        """Return what is computed together, by number: all that shares the base, and what each own model computes."""
+        groups: dict[str | None, dict[int, Chunk]] = {}
+        for number, chunk in enumerate(chunks):
+            own = self._expert(chunk).model is not None
+            groups.setdefault(chunk.expert if own else None, {})[number] = chunk
+        return list(groups.values())
+
+    def _forward(self, group: Sequence[Chunk]) -> Tensor:
+        """Compute chunks that one model computes; return logits `[chunks that want them, vocabulary]`."""
+        expert = self._expert(group[0])
+        model = self._model if expert.model is None else expert.model
+        row = _Row()
+        for chunk in group:
+            self._write_states(chunk)
+            row.append(chunk, self._expert(chunk).embeddings)
+        step = PagedStep(self._store, row.spans, self._device, self._model.dtype)
+        with stepping(step), self._mixer.rows_of(row.owners, row.kept, self._device):
+            out = model(
+                **self._inputs(model, row),
+                position_ids=torch.tensor([row.positions], device=self._device),
+                use_cache=False,
+                logits_to_keep=torch.tensor(row.kept, dtype=torch.long, device=self._device),
+            )
+        return out.logits[0]  # type: ignore[no-any-return]
+
+    def _write_states(self, chunk: Chunk) -> None:
+        """Put the keys and values of prefix tuning in front of a sequence that begins."""
+        states = self._expert(chunk).states
+        if states is None or chunk.start:
+            return
+        slots_V = torch.tensor(self._store.slots(chunk.blocks, 0, chunk.virtual), device=self._device)
+        for layer, (keys_VKD, values_VKD) in states.items():
+            self._store.write(layer, slots_V, keys_VKD, values_VKD)
+
+    def _inputs(self, model: Any, row: "_Row") -> dict[str, Tensor]:
+        """Return the row's ids, or, where there are virtual tokens in it, its embeddings."""
+        ids_1T = torch.tensor([row.ids], device=self._device)
+        if not row.embedded:
+            return {"input_ids": ids_1T}
+        embeddings_1TE = model.get_input_embeddings()(ids_1T).clone()
+        for first, embeddings_VE in row.embedded:
+            embeddings_1TE[0, first : first + embeddings_VE.shape[0]] = embeddings_VE
+        return {"inputs_embeds": embeddings_1TE}
+
+    def _affordable(self, shapes: Mapping[int, LayerShape]) -> int:
+        """Return how many blocks the budget holds."""
+        device = torch.device(self._device)
+        if device.type == "cuda":
+            budget = GPU_SHARE * torch.cuda.mem_get_info(device)[0]
+        else:
+            budget = min(CPU_SHARE * _memory(), CPU_LIMIT)
+        place = sum(shape.heads * (shape.key_size + shape.value_size) for shape in shapes.values())
+        blocks = int(budget / (place * self._model.dtype.itemsize * self.block_size))
+        full = -(-self.context_length // self.block_size)
+        return max(full, min(blocks, MOST_SEQUENCES * full))
+
+
+@dataclass
+class _Row:
+    """Chunks laid out one after the other; all lists but `kept`, `spans` and `embedded` have one item for a token."""
+
+    ids: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    owners: list[str | None] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
+    embedded: list[tuple[int, Tensor]] = field(default_factory=list)
+
+    def append(self, chunk: Chunk, embeddings: Tensor | None) -> None:
+        """Add a chunk, with its virtual tokens in front when they are embeddings and the sequence begins."""
+        ids, start = chunk.ids, chunk.virtual + chunk.start
+        if embeddings is not None and chunk.start == 0:
+            self.embedded.append((len(self.ids), embeddings))
+            # Any id does in their places: its embedding is not used.
+            ids, start = (0,) * chunk.virtual + ids, 0
+        self.spans.append(Span(len(self.ids), len(ids), start, chunk.blocks))
+        self.ids += ids
+        self.positions += range(start, start + len(ids))
+        self.owners += [chunk.expert] * len(ids)
+        if chunk.wants_logits:
+            self.kept.append(len(self.ids) - 1)
+
+
+def _probe(model: Any) -> dict[int, LayerShape]:
+    """Return what each layer keeps of a token; raise ModelError for a model that keeps or wants anything else."""
+    config: Any = model.config.get_text_config()
+    probe = ShapeProbe()
+    token = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+    problem = "does not attend to keys and values of all its tokens in each layer"
+    try:
+        with torch.inference_mode(), stepping(probe):
+            model(input_ids=token, position_ids=token, use_cache=False, logits_to_keep=1)
+    except (AttributeError, TypeError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"{type(model).__name__} {problem} ({error}); {OTHER_ENGINE}") from error
+    if sorted(probe.shapes) != list(range(config.num_hidden_layers)) or _hides_places(config, probe):
+        raise ModelError(f"{type(model).__name__} {problem}; {OTHER_ENGINE}")
+    return probe.shapes
+
+
+def _hides_places(config: Any, probe: ShapeProbe) -> bool:
+    """Whether layers leave out places by a mask alone, of which their attention is not told."""
+    kinds = getattr(config, "layer_types", None) or ()
+    untold = any(kind == "sliding_attention" and not probe.windows.get(layer) for layer, kind in enumerate(kinds))
+    by_config = not kinds and getattr(config, "sliding_window", None) and not any(probe.windows.values())
+    return untold or bool(by_config) or "chunked_attention" in kinds
+
+
+def _context_length(config: PreTrainedConfig) -> int:
+    """Return how many tokens a sequence may have.
+
+    Beyond its original length, LongRoPE (Ding et al. 2024, arXiv:2402.13753) turns all keys of a batch by other angles,
+    so one long sequence would change the others: it is not gone beyond.
+    """
+    text: Any = config.get_text_config()
+    rope: Any = getattr(text, "rope_parameters", None) or {}
+    kinds = [rope, *(kind for kind in rope.values() if isinstance(kind, dict))]
+    originals = [kind["original_max_position_embeddings"] for kind in kinds if kind.get("rope_type") == "longrope"]
+    return int(min([text.max_position_embeddings, *originals]))
+
+
+def _memory() -> float:
+    """Return how many bytes the machine has or the container may have; no limit where neither is told."""
+    limits = [float("inf")]
+    with suppress(AttributeError, OSError, ValueError):
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with suppress(OSError, ValueError):  # The file says "max" where there is no limit.
+        limits.append(int(CGROUP_LIMIT.read_text()))
+    return min(limits)

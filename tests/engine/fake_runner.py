@@ -1,0 +1,92 @@
+"""A runner whose answers depend on every place of the cache that a sequence sees: whoever miscounts, changes them."""
+
+from collections.abc import Callable, Sequence
+from random import Random
+from zlib import crc32
+
+import torch
+from torch import Tensor
+
+from quintet.engine.base import Adapter, Sampling
+from quintet.engine.batch import Chunk
+
+VOCABULARY = 50
+
+
+def logits_after(expert: str | None, virtual: int, ids: Sequence[int]) -> list[float]:
+    """What the fake model says after these tokens."""
+    return _logits([*_virtual(expert, virtual), *((expert, place, id_) for place, id_ in enumerate(ids))])
+
+
+def answer_alone(expert: str | None, virtual: int, prompt: Sequence[int], tokens: int) -> list[int]:
+    """The greedy answer, without any engine."""
+    ids = list(prompt)
+    for _ in range(tokens):
+        logits = logits_after(expert, virtual, ids)
+        ids.append(logits.index(max(logits)))
+    return ids[len(prompt) :]
+
+
+def _virtual(expert: str | None, virtual: int) -> list[tuple[str | None, int, int]]:
+    return [(expert, place - virtual, -1) for place in range(virtual)]
+
+
+def _logits(seen: list[tuple[str | None, int, int] | None]) -> list[float]:
+    random = Random(crc32(repr(seen).encode()))
+    return [4 * random.random() for _ in range(VOCABULARY)]
+
+
+class FakeRunner:
+    """Writes what it computes into places, and reads all of a sequence's places back to say what comes next."""
+
+    def __init__(
+        self,
+        blocks: int = 64,
+        block_size: int = 4,
+        context_length: int = 256,
+        virtual: dict[str, int] | None = None,
+        *,
+        before_step: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self.blocks = blocks
+        self.block_size = block_size
+        self.context_length = context_length
+        self.steps: list[list[Chunk]] = []
+        self.loaded: list[str] = []
+        self._virtual = virtual or {}
+        self._before_step = before_step
+        self._places: list[tuple[str | None, int, int] | None] = [None] * (blocks * block_size)
+
+    def load(self, adapter: Adapter) -> int:
+        self.loaded.append(adapter.digest)
+        return self._virtual.get(adapter.digest, 0)
+
+    def unload(self, digest: str) -> None:
+        self.loaded.remove(digest)
+
+    def step(self, chunks: Sequence[Chunk]) -> Tensor:
+        self.steps.append(list(chunks))
+        self._before_step(len(self.steps))
+        for chunk in chunks:
+            assert chunk.ids
+            assert chunk.expert is None or chunk.expert in self.loaded
+            self._write(chunk)
+        return torch.tensor([_logits(self._read(chunk)) for chunk in chunks if chunk.wants_logits])
+
+    def _write(self, chunk: Chunk) -> None:
+        if chunk.start == 0:
+            for place, state in enumerate(_virtual(chunk.expert, chunk.virtual)):
+                self._places[self._where(chunk, place)] = state
+        for place, id_ in enumerate(chunk.ids, chunk.start):
+            self._places[self._where(chunk, chunk.virtual + place)] = (chunk.expert, place, id_)
+
+    def _read(self, chunk: Chunk) -> list[tuple[str | None, int, int] | None]:
+        end = chunk.virtual + chunk.start + len(chunk.ids)
+        return [self._places[self._where(chunk, place)] for place in range(end)]
+
+    def _where(self, chunk: Chunk, place: int) -> int:
+        return chunk.blocks[place // self.block_size] * self.block_size + place % self.block_size
+
+
+def greedy(tokens: int = 8) -> Sampling:
+    return Sampling(max_tokens=tokens, temperature=0)

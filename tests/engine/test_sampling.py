@@ -1,0 +1,208 @@
+"""The sampler against transformers' own processors, and against the distribution that it should draw from."""
+# The shape letters are capitals.
+# ruff: noqa: N803
+
+import math
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from quintet.engine.base import Sampling
+from quintet.engine.sampling import Choice, choose, warp
+from quintet.engine.sequence import Sequence
+from quintet.errors import ModelError, RequestError
+
+PROMPT = (3, 5, 8)
+SETTINGS = [
+    Sampling(temperature=0.7, top_p=1.0),
+    Sampling(temperature=1.3, top_p=0.9),
+    Sampling(temperature=1.0, top_p=0.0),
+    Sampling(temperature=1.0, top_p=1.0, top_k=7),
+    Sampling(temperature=0.5, top_p=1.0, top_k=1000),
+    Sampling(temperature=1.0, top_p=1.0, min_p=0.2),
+    Sampling(temperature=2.0, top_p=0.8, top_k=20, min_p=0.05),
+]
+
+
+def logits(rows: int = 1, size: int = 100, seed: int = 0) -> Tensor:
+    return 3 * torch.randn(rows, size, generator=torch.Generator().manual_seed(seed))
+
+
+def sequence(sampling: Sampling, generated: tuple[int, ...] = ()) -> Sequence:
+    one = Sequence(PROMPT, (), 100, sampling)
+    one.ids += generated
+    return one
+
+
+def chosen(choice: Choice | Exception) -> int:
+    assert isinstance(choice, Choice)
+    return choice.id
+
+
+def pick(logits_NV: Tensor, *samplings: Sampling, generated: tuple[int, ...] = ()) -> list[int]:
+    return [chosen(choice) for choice in choose(logits_NV, [sequence(each, generated) for each in samplings])]
+
+
+def transformers_warpers(sampling: Sampling) -> LogitsProcessorList:
+    """What `generate` makes of the same settings, in its order."""
+    warpers = LogitsProcessorList()
+    if sampling.temperature != 1:
+        warpers.append(TemperatureLogitsWarper(sampling.temperature))
+    if sampling.top_k:
+        warpers.append(TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1:
+        warpers.append(TopPLogitsWarper(sampling.top_p))
+    if sampling.min_p:
+        warpers.append(MinPLogitsWarper(sampling.min_p))
+    return warpers
+
+
+def by_transformers(scores: Tensor, samplings: list[Sampling]) -> Tensor:
+    none: Any = torch.empty(1, 0, dtype=torch.long)
+    rows: Any = zip(samplings, scores.unsqueeze(1), strict=True)
+    return torch.cat([transformers_warpers(sampling)(none, row) for sampling, row in rows])
+
+
+def test_warped_scores_are_those_of_transformers_for_all_settings_in_one_batch() -> None:
+    scores = logits(len(SETTINGS))
+    warped, ids, _ = warp(scores, SETTINGS)
+    ours = torch.empty_like(scores).scatter(-1, ids, warped)
+    assert torch.equal(ours, by_transformers(scores, SETTINGS))
+
+
+def test_the_highest_scores_are_enough_where_the_rest_would_be_cut_and_it_is_said_where_they_are_not() -> None:
+    samplings = [*SETTINGS[1:4], *SETTINGS[5:]]
+    samplings += [Sampling(temperature=9.0, top_p=1.0, top_k=500), Sampling(temperature=9.0, top_p=0.99)]
+    scores = logits(len(samplings), 2000)
+    warped, ids, whole = warp(scores, samplings, width=200)
+    ours = torch.full_like(scores, -math.inf).scatter(-1, ids, warped)
+    assert whole.tolist() == [True] * 5 + [False] * 2
+    assert torch.equal(ours[whole], by_transformers(scores, samplings)[whole])
+
+
+def test_the_repetition_penalty_is_that_of_transformers_over_prompt_and_answer() -> None:
+    scores = logits(seed=4)
+    answer = tuple(scores.topk(3).indices[0].tolist())
+    seen: Any = torch.tensor([[*PROMPT, *answer]])
+    theirs: Any = RepetitionPenaltyLogitsProcessor(1.8)
+    expected = theirs(seen, scores.clone()).argmax().item()
+    sampling = Sampling(temperature=0, repetition_penalty=1.8)
+    assert pick(scores, sampling, generated=answer) == [expected]
+    assert expected != scores.argmax().item()
+
+
+def test_frequency_and_presence_penalties_count_the_answer_and_not_the_prompt() -> None:
+    scores = torch.zeros(1, 10)
+    scores[0, 3], scores[0, 7], scores[0, 9] = 1.0, 1.5, 1.2
+    twice = (7, 7)
+    assert pick(scores, Sampling(temperature=0, frequency_penalty=0.2), generated=twice) == [9]
+    assert pick(scores, Sampling(temperature=0, frequency_penalty=0.1), generated=twice) == [7]
+    assert pick(scores, Sampling(temperature=0, presence_penalty=0.4), generated=twice) == [9]
+    assert pick(scores, Sampling(temperature=0, presence_penalty=0.2), generated=twice) == [7]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1e-6, 9e-6])
+def test_the_coldest_answers_are_greedy(temperature: float) -> None:
+    scores = logits(5)
+    assert pick(scores, *[Sampling(temperature=temperature)] * 5) == scores.argmax(-1).tolist()
+
+
+@pytest.mark.parametrize("sampling", [*SETTINGS, Sampling(temperature=1.5, top_p=1.0)])
+def test_what_is_drawn_follows_the_distribution(sampling: Sampling) -> None:
+    """Pearson's chi-square test of 20000 draws, at one in a thousand."""
+    scores, draws = logits(size=12, seed=5), 20_000
+    expected = {id_: p * draws for id_, p in enumerate(by_transformers(scores, [sampling]).softmax(-1)[0].tolist())}
+    seeded = Sampling(**{**sampling.__dict__, "seed": 7})
+    one = sequence(seeded)
+    drawn = Counter(chosen(c) for _ in range(20) for c in choose(scores.expand(1000, -1), [one] * 1000))
+    assert all(expected[id_] > 0 for id_ in drawn)
+    # Ids of which fewer than five are expected make one class.
+    common = [id_ for id_, n in expected.items() if n >= 5]
+    classes = [(drawn[id_], expected[id_]) for id_ in common]
+    rest = draws - sum(n for n, _ in classes), draws - sum(n for _, n in classes)
+    classes += [rest] if rest[1] > 1e-6 else []
+    chi_square = sum((n - e) ** 2 / e for n, e in classes)
+    assert chi_square < _critical(len(classes) - 1)
+
+
+def _critical(degrees: int) -> float:
+    """The 99.9 % quantile of chi-square, by Wilson and Hilferty's approximation (1931)."""
+    if degrees == 0:
+        return 1e-9
+    return degrees * float(1 - 2 / (9 * degrees) + 3.0902 * math.sqrt(2 / (9 * degrees))) ** 3
+
+
+def test_a_seeded_answer_does_not_depend_on_its_neighbours() -> None:
+    rows, seeded = logits(40, 200), Sampling(temperature=1.2, top_p=0.9, seed=11)
+    lone, among = sequence(seeded), sequence(seeded)
+    others = [sequence(sampling) for sampling in [*SETTINGS, Sampling(temperature=0), Sampling(1, 0.8, 1.0)]]
+    for row in rows:
+        alone = chosen(choose(row.unsqueeze(0), [lone])[0])
+        batch = [*others, among]
+        assert chosen(choose(row.expand(len(batch), -1), batch)[-1]) == alone
+
+
+def test_other_seeds_give_other_answers_and_none_gives_chance() -> None:
+    rows = [row.unsqueeze(0) for row in logits(30, 200)]
+
+    def answer(seed: int | None) -> list[int]:
+        one = sequence(Sampling(temperature=1.5, top_p=1.0, seed=seed))
+        return [chosen(choose(row, [one])[0]) for row in rows]
+
+    assert answer(1) == answer(1)
+    assert len({tuple(answer(seed)) for seed in (1, 2, None, None)}) == 4
+
+
+def test_log_probabilities_are_the_models_own_before_any_penalty_or_cut() -> None:
+    scores = logits()
+    sampling = Sampling(temperature=0.3, top_k=1, logprobs=3, repetition_penalty=2.0)
+    (choice,) = choose(scores, [sequence(sampling)])
+    assert isinstance(choice, Choice)
+    expected = scores[0].log_softmax(-1)
+    assert choice.logprob == expected[choice.id].item()
+    values, ids = expected.topk(3)
+    assert choice.top_logprobs == tuple(zip(ids.tolist(), values.tolist(), strict=True))
+    (bare,) = choose(scores, [sequence(Sampling(logprobs=0))])
+    assert isinstance(bare, Choice)
+    assert bare.top_logprobs == ()
+    assert bare.logprob is not None
+
+
+def test_a_mask_says_what_may_come_after_what_was_said() -> None:
+    def digits(generated: tuple[int, ...]) -> object:
+        return [20, 21] if generated == (4, 4) else torch.arange(100) == 50
+
+    for temperature in (0.0, 5.0):
+        sampling = Sampling(temperature=temperature, top_p=1.0, mask=digits)
+        assert pick(logits(), sampling, generated=(4, 4))[0] in (20, 21)
+        assert pick(logits(), sampling, generated=(4,)) == [50]
+
+
+def test_one_row_that_fails_hurts_no_other() -> None:
+    def broken(_: tuple[int, ...]) -> object:
+        raise KeyError("no such state")
+
+    scores = logits(6)
+    scores[1, 30] = math.nan
+    scores[2] = -math.inf
+    drawn = Sampling(temperature=1.0, seed=3)
+    rows = [drawn, drawn, Sampling(temperature=0)]
+    rows += [Sampling(mask=broken), Sampling(mask=lambda _: []), Sampling(mask=lambda _: [1000])]
+    first, *failed = choose(scores, [sequence(sampling) for sampling in rows])
+    assert chosen(first) == pick(scores[:1], drawn)[0]
+    assert [type(error) for error in failed] == [ModelError, ModelError, KeyError, RequestError, IndexError]
+
+
+def test_an_id_beyond_the_logits_is_not_penalised() -> None:
+    assert pick(logits(size=6), Sampling(temperature=0, repetition_penalty=1.5), generated=(5,))

@@ -21,8 +21,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from quintet.base_model import base_digest
 from quintet.config import Project
 from quintet.engine.base import Adapter, DeviceInfo, EngineStatus, Request, Token
-from quintet.engine.engine import TransformersEngine
+from quintet.engine.engine import MixedEngine
+from quintet.engine.torch_runner import TorchRunner
 from quintet.registry.experts import Expert, digest_files, publish
+from quintet.registry.releases import release
 from quintet.server.app import create_app
 from tests.conftest import write_project
 
@@ -75,9 +77,14 @@ class ScriptedEngine:
 
 
 def _make_expert(
-    project: Project, department: str = "hr", version: int = 1, base: str | None = None, seed: int = 1
+    project: Project,
+    department: str = "hr",
+    version: int = 1,
+    base: str | None = None,
+    seed: int = 1,
+    released: bool = True,
 ) -> Expert:
-    """Publish an expert with random low-rank weights, so that it answers unlike its base."""
+    """Publish and release an expert with random low-rank weights, so that it answers unlike its base."""
     source = project.config.base_model
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_pretrained(source)
@@ -104,7 +111,10 @@ def _make_expert(
         examples=12,
         folder=run / "expert",
     )
-    return publish(staged, expert)
+    published = publish(staged, expert, project)
+    if released:
+        release(project, department, version)
+    return published
 
 
 @contextmanager
@@ -145,7 +155,7 @@ def company(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Projec
 @pytest.fixture(scope="session")
 def address(company: Project) -> Iterator[str]:
     """Where the company's server runs; shared, so tests must not change what it serves."""
-    engine = TransformersEngine(company.config.base_model, "cpu")
+    engine = MixedEngine(TorchRunner(company.config.base_model, "cpu"))
     with _serve(create_app(company, engine)) as url:
         yield url
 

@@ -8,7 +8,8 @@ from quintet.chat import IGNORED
 from quintet.config import Project
 from quintet.data.loading import load_examples
 from quintet.engine.base import Token
-from quintet.evaluation import compare
+from quintet.evaluation import answering, compare
+from quintet.evaluation.answering import Continuation
 from quintet.registry.experts import find_expert
 from quintet.server.app import create_app
 from quintet.training.preparation import plan_run
@@ -18,18 +19,19 @@ from tests.server.conftest import MakeExpert, ScriptedEngine, Serve
 def test_training_evaluation_and_the_api_feed_the_same_ids(
     project: Project, make_expert: MakeExpert, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_expert(project)
+    run = make_expert(project).folder.parent
+    (run / "config.yaml").touch()  # as training leaves it
     held_out = project.root / "departments" / "hr.eval.jsonl"
     examples = load_examples(held_out)
 
     evaluated: list[list[int]] = []
 
-    def record(model: PeftModel, prompts: list[list[int]], *_: object) -> list[list[int]]:
+    def record(model: PeftModel, prompts: list[list[int]], *_: object) -> list[Continuation]:
         evaluated.extend(prompts)
-        return [[] for _ in prompts]
+        return [Continuation([], True) for _ in prompts]
 
-    monkeypatch.setattr(compare, "greedy", record)
-    monkeypatch.setattr(compare, "_held_out", lambda *_: examples)
+    monkeypatch.setattr(answering, "greedy", record)
+    monkeypatch.setattr(compare, "held_out_examples", lambda *_: examples)
     compare.evaluate(project, find_expert(project, "hr"))
 
     engine = ScriptedEngine([Token(None, "stop")])

@@ -2,17 +2,20 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+import torch
 from openai import APIError, OpenAI
 from transformers import PreTrainedTokenizerFast
 
 from quintet.config import Project
 from quintet.engine.base import Token
-from quintet.engine.engine import TransformersEngine
+from quintet.engine.batch import Chunk
+from quintet.engine.engine import MixedEngine
+from quintet.engine.torch_runner import TorchRunner
 from quintet.errors import BusyError
 from quintet.server.app import create_app
 from tests.server.conftest import MakeExpert, ScriptedEngine, Serve
@@ -94,14 +97,25 @@ def test_a_client_that_leaves_before_the_answer_frees_the_engine(project: Projec
         assert wait_for(lambda: engine.closed == 1)
 
 
+class SlowRunner(TorchRunner):
+    """Leaves a test the time to see that somebody waits."""
+
+    def step(self, chunks: Sequence[Chunk]) -> torch.Tensor:
+        time.sleep(0.02)
+        return super().step(chunks)
+
+
 def test_the_real_engine_is_busy_until_its_client_leaves(project: Project, serve: Serve) -> None:
-    engine = TransformersEngine(project.config.base_model, "cpu", max_queue=1)
-    with serve(create_app(project, engine)) as url:
-        with httpx.stream("POST", f"{url}/v1/chat/completions", json=LONG) as response:
+    engine = MixedEngine(SlowRunner(project.config.base_model, "cpu"), max_queue=1, max_running=1)
+    with serve(create_app(project, engine)) as url, ThreadPoolExecutor(1) as pool:
+        with httpx.stream("POST", f"{url}/v1/chat/completions", json=LONG, timeout=30) as response:
             lines = response.iter_lines()
             next(lines)
+            second = pool.submit(httpx.post, f"{url}/api/infer/base", json=QUERY, timeout=30)
+            assert wait_for(lambda: engine.status.waiting == 1)
             assert httpx.post(f"{url}/api/infer/base", json=QUERY).status_code == 429
-        assert wait_for(lambda: engine.status.waiting == 0)
+        assert second.result().status_code == 200
+        assert wait_for(lambda: engine.status.waiting + engine.status.running == 0)
         assert httpx.post(f"{url}/api/infer/base", json=QUERY | {"max_tokens": 1}).status_code == 200
 
 

@@ -38,6 +38,7 @@ def test_the_models_are_all_departments_and_the_base(api: httpx.Client, company:
                 "base": base,
                 "status": "loaded",
                 "version": "hr@1",
+                "release": [{"version": "hr@1", "share": 100}],
                 "problem": None,
             },
             {
@@ -47,6 +48,7 @@ def test_the_models_are_all_departments_and_the_base(api: httpx.Client, company:
                 "base": base,
                 "status": "not trained",
                 "version": None,
+                "release": [],
                 "problem": None,
             },
         ],

@@ -70,5 +70,6 @@ async def prepare_answer(
             param=field,
             code="context_length_exceeded",
         )
-    request = Request(tuple(ids), model.translator.end_ids, sampling, model.adapter)
+    department = None if model.expert is None else model.expert.department
+    request = Request(tuple(ids), model.translator.end_ids, sampling, model.adapter, department)
     return Answer(engine, model, request, stop)

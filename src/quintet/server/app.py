@@ -10,7 +10,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from quintet import __version__
 from quintet.config import Project
 from quintet.engine.base import Engine
-from quintet.errors import ModelError
+from quintet.errors import ModelError, RegistryError
 from quintet.server import routes_departments, routes_openai, routes_status
 from quintet.server.catalog import Catalog
 from quintet.server.error_responses import UnexpectedErrors, add_error_handlers
@@ -55,6 +55,6 @@ async def _load_default_model(services: Services) -> None:
     if name is None:
         return
     try:
-        await services.catalog.open(name)
-    except ModelError as error:
+        await services.catalog.warm(name)
+    except (ModelError, RegistryError) as error:
         logger.warning("serving.default_model %r is not loaded: %s", name, error)

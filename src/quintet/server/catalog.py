@@ -1,4 +1,7 @@
-"""Names → models ready to answer: the registry, read anew for each request. Knows nothing of HTTP."""
+"""Names → models ready to answer: the registry, read anew for each request. Knows nothing of HTTP.
+
+A department is answered for by its live release; a version that is named, by that version.
+"""
 
 import asyncio
 from dataclasses import dataclass
@@ -9,10 +12,11 @@ from quintet.base_model import base_digest, load_tokenizer, locate
 from quintet.chat import ChatTranslator
 from quintet.config import Project
 from quintet.engine.base import Adapter, Engine
-from quintet.errors import ModelError
-from quintet.registry.experts import BASE, Expert, find_expert, list_experts, newest_expert
+from quintet.errors import ModelError, NotReleasedError, NotTrainedError, QuintetError
+from quintet.registry.experts import BASE, Expert, fetch_expert, loaded_experts, look_up
+from quintet.registry.releases import Release, live, released_expert, why_not_released
 
-Status = Literal["loaded", "not loaded", "not trained"]
+Status = Literal["loaded", "not loaded", "not released", "not trained"]
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,16 @@ class Model:
 
 @dataclass(frozen=True)
 class Entry:
-    """One department of the project as it stands now; `problem` says why its expert cannot answer."""
+    """One department of the project as it stands now: its release, the expert with the largest share of it.
+
+    `problem` says why it cannot answer.
+    """
 
     name: str
     expert: Expert | None
     status: Status
     problem: str | None = None
+    release: Release | None = None
 
 
 class Catalog:
@@ -54,39 +62,44 @@ class Catalog:
         self._translators: dict[tuple[str, str], ChatTranslator] = {}
         self._loading = asyncio.Lock()
 
-    def find(self, name: str) -> Expert | None:
-        """Return the expert of a name such as `hr` or `hr@1`, or None for `base`.
+    def find(self, name: str, key: str = "") -> Expert | None:
+        """Return the expert that answers to a name such as `hr` or `hr@1`, or None for `base`.
 
-        Raises UnknownModelError, or NotTrainedError for a department without an expert.
+        Where a release is split, the key picks the version. Raises UnknownModelError, NotTrainedError for a department
+        without an expert, NotReleasedError for one whose experts may not answer yet.
         """
-        return None if name == BASE else find_expert(self._project, name)
+        return None if name == BASE else released_expert(self._project, name, key)
 
-    async def open(self, name: str) -> Model:
-        """Return the model of that name, loaded; raise ModelError when it cannot answer."""
-        expert = self.find(name)
+    async def open(self, name: str, key: str = "") -> Model:
+        """Return the model of that name, loaded; raise ModelError when it cannot answer.
+
+        `key` is what a conversation has from its start to its end, so that one version answers all of it.
+        """
+        expert = await asyncio.to_thread(self.find, name, key)
         if expert is not None:
             await self._check_base(expert)
-        key = (expert.digest, str(expert.folder)) if expert else (BASE, self._base)
-        if not self._is_ready(expert, key):
+        source = (expert.digest, str(expert.folder)) if expert else (BASE, self._base)
+        if not self._is_ready(expert, source):
             async with self._loading:
-                await self._load(expert, key)
-        return Model(name, expert, self._translators[key])
+                await self._load(expert, source)
+        return Model(name, expert, self._translators[source])
+
+    async def warm(self, name: str) -> None:
+        """Load all that may answer to a name, so that nobody waits for it."""
+        release = None if name == BASE else await asyncio.to_thread(live, self._project, name)
+        for version in release.versions if release else ():
+            await self.open(f"{name}@{version}")
+        if release is None:
+            await self.open(name)
 
     async def entries(self) -> list[Entry]:
-        """Return every department of the project with its newest expert."""
+        """Return every department of the project with what is released of it."""
         return [await self._entry(name) for name in self._project.config.departments]
 
-    def loaded(self) -> list[str]:
+    async def loaded(self) -> list[str]:
         """Return the names of the experts that the engine holds."""
-        held = self._engine.status.loaded
-        names = []
-        for department in self._project.config.departments:
-            try:
-                experts = list_experts(self._project, department)
-            except ModelError:
-                continue  # `entries` tells of it
-            names += [expert.name for expert in experts if expert.digest in held]
-        return names
+        experts = await asyncio.to_thread(loaded_experts, self._project, set(self._engine.status.loaded))
+        return [expert.name for expert in experts if expert.department in self._project.config.departments]
 
     def _is_ready(self, expert: Expert | None, key: tuple[str, str]) -> bool:
         held = expert is None or expert.digest in self._engine.status.loaded
@@ -97,7 +110,7 @@ class Catalog:
         if self._is_ready(expert, key):
             return
         if expert is not None:
-            expert.check_files()
+            await asyncio.to_thread(self._bring, expert)
         source = self._base if expert is None else str(expert.folder)
         if key not in self._translators:
             self._translators[key] = await asyncio.to_thread(_load_translator, source)
@@ -109,21 +122,39 @@ class Catalog:
         running = await asyncio.to_thread(base_digest, self._base)
         expert.check_base(running, self._project.config.base_model)
 
+    def _bring(self, expert: Expert) -> None:
+        fetch_expert(self._project, expert).check_files()
+
     async def _entry(self, department: str) -> Entry:
         try:
-            expert = newest_expert(self._project, department)
-        except ModelError as error:
-            return Entry(department, None, "not trained", str(error))
-        if expert is None:
+            release, experts = await asyncio.to_thread(self._released, department)
+        except NotTrainedError:
             return Entry(department, None, "not trained")
-        if expert.digest in self._engine.status.loaded:
-            return Entry(department, expert, "loaded")
+        except NotReleasedError as error:
+            return Entry(department, None, "not released", str(error))
+        except QuintetError as error:
+            return Entry(department, None, "not loaded", str(error))
+        main = next(expert for expert in experts if expert.version == release.main)
+        if all(expert.digest in self._engine.status.loaded for expert in experts):
+            return Entry(department, main, "loaded", release=release)
+        return Entry(department, main, "not loaded", await self._problem(experts), release)
+
+    def _released(self, department: str) -> tuple[Release, list[Expert]]:
+        release = live(self._project, department)
+        if release is None:
+            raise why_not_released(self._project, department)
+        return release, [look_up(self._project, f"{department}@{version}") for version in release.versions]
+
+    async def _problem(self, experts: list[Expert]) -> str | None:
+        """Return why one of the experts could not be loaded, if that is so; what can be fetched is not fetched yet."""
         try:
-            await self._check_base(expert)
-            expert.check_files()
+            for expert in experts:
+                await self._check_base(expert)
+                if self._project.artifacts is None or expert.folder.exists():
+                    expert.check_files()
         except ModelError as error:
-            return Entry(department, expert, "not loaded", str(error))
-        return Entry(department, expert, "not loaded")
+            return str(error)
+        return None
 
 
 def _adapter(expert: Expert) -> Adapter:

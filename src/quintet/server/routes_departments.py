@@ -31,7 +31,7 @@ async def ask(request: Request, department: str, query: Query, served: Served) -
 
 async def _answer(served: Services, name: str, query: Query) -> QueryAnswer:
     began = time.perf_counter()
-    model = await served.catalog.open(name)
+    model = await served.catalog.open(name, query.query)
     messages = [Message("user", query.query)]
     answer = await prepare_answer(served.engine, model, messages, query.sampling, field="query")
     text = await answer.text()

@@ -1,5 +1,6 @@
 """OpenAI's API for chat, so that its clients work unchanged. Knows nothing of departments but as models."""
 
+import asyncio
 import json
 import secrets
 import time
@@ -11,7 +12,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from quintet.data.examples import Message
-from quintet.registry.experts import BASE, EXPERT_FILE, Expert
+from quintet.registry.experts import BASE, Expert
 from quintet.server.answering import Answer, prepare_answer
 from quintet.server.catalog import Model
 from quintet.server.disconnection import EventStream, while_connected
@@ -32,7 +33,7 @@ router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
 @router.get("/models", summary="The models that can answer, as OpenAI lists them")
 async def models(served: Served) -> OpenAIModels:
-    """List the departments that have an expert, and the base."""
+    """List the departments that have a release, and the base."""
     entries = await served.catalog.entries()
     listed = [_listed(entry.name, entry.expert, served) for entry in entries if entry.expert]
     return OpenAIModels(data=[*listed, _listed(BASE, None, served)])
@@ -41,7 +42,7 @@ async def models(served: Served) -> OpenAIModels:
 @router.get("/models/{model}", summary="One model, as OpenAI lists it")
 async def model(model: str, served: Served) -> OpenAIModel:
     """Say whether there is a model of that name."""
-    return _listed(model, served.catalog.find(model), served)
+    return _listed(model, await asyncio.to_thread(served.catalog.find, model), served)
 
 
 @router.post(
@@ -72,12 +73,17 @@ class _Chat:
 
 
 async def _open(served: Services, chat: ChatRequest) -> _Chat:
-    model = await served.catalog.open(chat.model)
+    model = await served.catalog.open(chat.model, _first_question(chat))
     # OpenAI's newer models call the system's turns the developer's; templates know only the system.
     roles = {"developer": "system"}
     messages = [Message(roles.get(turn.role, turn.role), turn.content) for turn in chat.messages]
     answer = await prepare_answer(served.engine, model, messages, chat.sampling, chat.stop)
     return _Chat(chat, model, answer)
+
+
+def _first_question(chat: ChatRequest) -> str:
+    """Return what all requests of one conversation have in common."""
+    return next((turn.content for turn in chat.messages if turn.role == "user"), "")
 
 
 async def _complete(served: Services, request: ChatRequest) -> ChatCompletion:
@@ -147,5 +153,5 @@ def _event(value: dict[str, Any]) -> str:
 def _listed(name: str, expert: Expert | None, served: Services) -> OpenAIModel:
     if expert is None:
         return OpenAIModel(id=name, created=served.started)
-    written = (expert.folder / EXPERT_FILE).stat().st_mtime
+    written = expert.created_at.timestamp() if expert.created_at else served.started
     return OpenAIModel(id=name, created=int(written))

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 
 from quintet import __version__
 from quintet.server.catalog import Entry
-from quintet.server.schemas import BaseEntry, Health, ModelEntry, ModelsAnswer, Welcome
+from quintet.server.schemas import BaseEntry, Health, ModelEntry, ModelsAnswer, ReleaseShare, Welcome
 from quintet.server.services import Served, Services
 
 router = APIRouter(tags=["status"])
@@ -35,12 +35,13 @@ async def models(served: Served) -> ModelsAnswer:
 async def health(served: Served) -> Health:
     """Say how the server is."""
     device = served.engine.device
-    loaded = served.catalog.loaded()
+    loaded = await served.catalog.loaded()
     return Health(device=device.device, gpu_name=device.gpu_name, loaded_models=loaded)
 
 
 def _entry(served: Services, entry: Entry) -> ModelEntry:
     project, expert = served.project, entry.expert
+    split = entry.release.split if entry.release else ()
     return ModelEntry(
         name=entry.name,
         description=project.config.departments[entry.name].description,
@@ -48,5 +49,6 @@ def _entry(served: Services, entry: Entry) -> ModelEntry:
         base=expert.base_model if expert else project.config.base_model,
         status=entry.status,
         version=expert.name if expert else None,
+        release=[ReleaseShare(version=f"{entry.name}@{version}", share=share) for version, share in split],
         problem=entry.problem,
     )

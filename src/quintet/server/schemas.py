@@ -62,15 +62,26 @@ class QueryAnswer(BaseModel):
     expert: str | None
 
 
+class ReleaseShare(BaseModel):
+    """A version that answers for a department, and for how many of a hundred conversations."""
+
+    version: str
+    share: int
+
+
 class ModelEntry(BaseModel):
-    """A department: what it is for and whether it can answer; `problem` says why its expert cannot."""
+    """A department: what it is for and whether it can answer; `problem` says why it cannot.
+
+    `release` lists the versions that answer, `version` is the one with the largest share.
+    """
 
     name: str
     description: str
     method: str
     base: str
-    status: Literal["loaded", "not loaded", "not trained"]
+    status: Literal["loaded", "not loaded", "not released", "not trained"]
     version: str | None
+    release: list[ReleaseShare]
     problem: str | None
 
 

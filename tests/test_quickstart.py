@@ -57,7 +57,7 @@ def test_every_expert_is_clearly_above_its_base(wrenfield: Path) -> None:
     for name in ("hr", "finance", "sales", "healthcare", "marketing"):
         newest = max((wrenfield / "runs" / name).glob("*/evaluation.json"), key=lambda file: int(file.parent.name))
         result = json.loads(newest.read_text())
-        assert result["tuned"]["f1"] > result["base"]["f1"] + 0.15, name
+        assert result["scores"]["expert"]["f1"] > result["scores"]["base"]["f1"] + 0.15, name
 
 
 def test_the_readmes_question_gets_the_right_fact_by_curl_and_by_the_openai_client(wrenfield: Path) -> None:

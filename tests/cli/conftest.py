@@ -43,7 +43,7 @@ def quintet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 @pytest.fixture(scope="package")
 def trained(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Project:
-    """A project whose two departments are trained and evaluated by one quickstart."""
+    """A project whose two departments are trained and evaluated by one quickstart, and released."""
     project = write_project(tmp_path_factory.mktemp("cli") / "company", tiny_base)
     command = [sys.executable, "-m", "quintet.cli", "quickstart", str(project.root), "--no-serve"]
     subprocess.run(command, check=True, capture_output=True)

@@ -52,7 +52,7 @@ def test_quickstart_again_trains_nothing_and_shows_the_table(quintet: Shell, tra
     code, out, err = quintet("quickstart", trained.root, "--no-serve")
     assert code == 0
     assert err.count("is trained and unchanged") == 2
-    row = re.search(r"hr +lora +4 +([\d.]+) +([\d.]+)", out)
+    row = re.search(r"hr@1 +lora +\d+ s +[\d.]+ +[\d.]+ +([\d.]+) +([\d.]+)", out)
     assert row is not None, out
     assert float(row[2]) > float(row[1])
     assert [run.name for run in (trained.runs / "hr").iterdir()] == ["1"]
@@ -66,7 +66,8 @@ def test_train_keeps_what_is_trained_and_force_makes_a_new_version(quintet: Shel
 
 def test_evaluate_compares_base_and_expert(quintet: Shell, trained: Project) -> None:
     (result,) = quintet.json("evaluate", "hr", "-p", trained.root)
-    assert result["tuned"]["f1"] > result["base"]["f1"] + 0.5
+    assert result["scores"]["expert"]["f1"] > result["scores"]["base"]["f1"] + 0.5
+    assert result["differences"]["base"]["intervals"]["f1"]["low"] > 0
 
 
 def test_a_trained_expert_answers_the_same_in_a_new_process(trained: Project) -> None:
@@ -84,7 +85,7 @@ def test_a_trained_expert_answers_the_same_in_a_new_process(trained: Project) ->
             str(trained.root),
         ]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
-        assert done.stdout == item["expert"] + "\n"
+        assert done.stdout == item["answers"]["expert"]["text"] + "\n"
 
 
 def test_the_base_can_be_asked_too(quintet: Shell, trained: Project) -> None:
@@ -93,10 +94,28 @@ def test_the_base_can_be_asked_too(quintet: Shell, trained: Project) -> None:
     assert answer["tokens_generated"] <= 5
 
 
-def test_a_broken_row_stops_training_of_every_department_before_it_starts(quintet: Shell, project: Project) -> None:
+def test_a_department_that_fails_stops_no_other_and_the_exit_code_tells(quintet: Shell, project: Project) -> None:
     with (project.root / "departments" / "finance.jsonl").open("a") as stream:
         stream.write('{"question": "Broken?"\n')
-    code, _, err = quintet("train", "--all", "-p", project.root)
+    code, out, err = quintet("train", "--all", "-p", project.root)
+    assert code == 1
+    assert "finance.jsonl:13: not valid JSON" in err
+    assert "1 of 2 departments were not trained and measured: finance" in err
+    assert re.search(r"hr@1 +lora .* +100% +pass", out)
+
+
+def test_an_evaluation_that_fails_stops_no_other(quintet: Shell, project: Project) -> None:
+    assert quintet("train", "hr", "-p", project.root)[0] == 0
+    code, out, err = quintet("evaluate", "--all", "-p", project.root)
+    assert code == 1
+    assert "finance: department 'finance' has no expert yet" in err
+    assert "hr@1" in out
+
+
+def test_a_department_that_fails_alone_ends_with_the_code_of_its_failure(quintet: Shell, project: Project) -> None:
+    with (project.root / "departments" / "finance.jsonl").open("a") as stream:
+        stream.write('{"question": "Broken?"\n')
+    code, _, err = quintet("train", "finance", "-p", project.root)
     assert code == 3
     assert "finance.jsonl:13: not valid JSON" in err
     assert not project.runs.exists()

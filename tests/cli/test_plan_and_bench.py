@@ -36,6 +36,6 @@ def test_bench_trains_a_copy_and_prints_a_table(quintet: Shell, project: Project
     code, out, _ = quintet("bench", "training", "hr", "--methods", "prefix", "-p", project.root)
     (row,) = [line.strip("| ").split(" | ") for line in out.splitlines() if line.startswith("| prefix")]
     assert code == 0
-    assert len(row) == 8
+    assert len(row) == 9
     assert 0 <= float(row[-1]) <= 1
     assert not list(project.runs.glob("hr/[0-9]*"))

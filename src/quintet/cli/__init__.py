@@ -4,29 +4,30 @@ import asyncio
 import errno
 import socket
 import sys
+from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
-from rich.table import Table
 
 from quintet import __version__
 from quintet.cli.bench import bench
-from quintet.cli.console import HERE, AsJson, Folder, complain, err, out, print_json, progress
+from quintet.cli.console import HERE, AsJson, Folder, complain, err, out, print_json
 from quintet.cli.data import data
+from quintet.cli.evaluate import compare, evaluate, forgetting, measure_each, results_table, tell_verdicts
+from quintet.cli.experts import experts as experts_group
+from quintet.cli.export import export
 from quintet.cli.plan import plan as plan_command
+from quintet.cli.release import release, release_all, releases, rollback
+from quintet.cli.train import fail_unless_all, train, train_each
 from quintet.config import CONFIG_NAME, Project
-from quintet.errors import ConfigError, QuintetError, TrainingError
+from quintet.errors import ConfigError, QuintetError
 
 if TYPE_CHECKING:
     from quintet.engine.base import Sampling
-    from quintet.engine.engine import TransformersEngine
-    from quintet.evaluation.compare import Evaluation
-    from quintet.registry.experts import Expert
-    from quintet.training.preparation import Plan
+    from quintet.engine.engine import MixedEngine
 
 app = typer.Typer(
     name="quintet",
@@ -36,11 +37,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Departments = Annotated[list[str] | None, typer.Argument(help="Departments, as named in quintet.yaml.")]
-app.add_typer(data, name="data")
-app.command("plan")(plan_command)
-app.add_typer(bench, name="bench")
 
 
 def main() -> None:
@@ -70,7 +66,6 @@ def options(
     """Fine-tune one small model into one expert per department, prove each, and serve them all."""
 
 
-@app.command()
 def init(folder: Annotated[Path, typer.Argument(help="The folder to make.")]) -> None:
     """Make a project: quintet.yaml and one data file per department of a sample company.
 
@@ -83,64 +78,11 @@ def init(folder: Annotated[Path, typer.Argument(help="The folder to make.")]) ->
     out.print(f"Next: cd {folder} && quintet train --all", style="dim")
 
 
-@app.command()
-def train(
-    departments: Departments = None,
-    all_: Annotated[bool, typer.Option("--all", help="Train every department.")] = False,
-    method: Annotated[
-        str | None,
-        typer.Option(
-            "--method", "-m", help="full, lora, qlora, prefix, dpo, or any PEFT type.", show_default="from quintet.yaml"
-        ),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run was stopped.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Train even what is trained and unchanged.")] = False,
-    project: Folder = HERE,
-    as_json: AsJson = False,
-) -> None:
-    """Train one expert per department. What is trained already and unchanged is kept.
-
-    [bold]Examples:[/] quintet train hr finance · quintet train --all --resume · quintet train hr --method qlora
-    """
-    opened = Project.load(project)
-    plans = _plan_all(opened, _chosen(opened, departments, all_), method)
-    experts = _train_each(opened, plans, force=force, resume=resume)
-    if as_json:
-        print_json([_describe(expert) for expert in experts])
-        _fail_unless_all(plans, experts)
-        return
-    out.print(_experts_table(experts))
-    _fail_unless_all(plans, experts)
-
-
-@app.command()
-def evaluate(
-    departments: Departments = None,
-    all_: Annotated[bool, typer.Option("--all", help="Evaluate every department.")] = False,
-    project: Folder = HERE,
-    as_json: AsJson = False,
-) -> None:
-    """Compare base and expert on held-out questions: token F1 and exact match.
-
-    [bold]Examples:[/] quintet evaluate hr · quintet evaluate --all --json
-    """
-    from quintet.registry.experts import find_expert
-
-    opened = Project.load(project)
-    experts = [find_expert(opened, name) for name in _chosen(opened, departments, all_)]
-    results = [(expert, _evaluate_one(opened, expert, again=True)) for expert in experts]
-    if as_json:
-        print_json([_describe(expert, evaluation) for expert, evaluation in results])
-        return
-    out.print(_results_table(results))
-
-
-@app.command()
 def quickstart(
     folder: Annotated[Path, typer.Argument(help="The project folder; made when it is not there.")] = Path("wrenfield"),
     serve_: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve when all is done.")] = True,
 ) -> None:
-    """Do it all on the sample company: make the project, train, evaluate, serve.
+    """Do it all on the sample company: make the project, train, evaluate, release, serve.
 
     Run again, it trains only what has changed. [bold]Example:[/] quintet quickstart wrenfield --no-serve
     """
@@ -150,18 +92,18 @@ def quickstart(
         create_project(folder)
         out.print(f"Made the sample company Wrenfield Health in {folder}/")
     project = Project.load(folder)
-    plans = _plan_all(project, list(project.config.departments))
-    experts = _train_each(project, plans, force=False)
-    results = [(expert, _evaluate_one(project, expert, again=False)) for expert in experts]
-    out.print(_results_table(results))
-    _fail_unless_all(plans, experts)
+    names = list(project.config.departments)
+    found = measure_each(project, train_each(project, names))
+    out.print(results_table(found))
+    tell_verdicts(found)
+    release_all(project, found)
+    fail_unless_all(names, found)
     if serve_:
         _serve(project, None, None)
     else:
         out.print(f"Next: quintet serve {folder}", style="dim")
 
 
-@app.command()
 def serve(
     folder: Annotated[Path, typer.Argument(help="The project folder.", show_default="here")] = HERE,
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="from quintet.yaml")] = None,
@@ -177,7 +119,6 @@ def serve(
     _serve(Project.load(folder), host, port)
 
 
-@app.command()
 def ask(
     question: Annotated[str, typer.Argument(help="The question.")],
     department: Annotated[str, typer.Option("--department", "-d", help="Who is asked; 'base' is the bare base.")],
@@ -191,11 +132,12 @@ def ask(
     [bold]Example:[/] quintet ask "How long does probation last?" -d hr
     """
     from quintet.engine.base import Sampling
-    from quintet.registry.experts import BASE, find_expert
+    from quintet.registry.experts import BASE
+    from quintet.registry.releases import released_expert
 
     opened = Project.load(project)
     if department != BASE:
-        find_expert(opened, department)  # before the base is loaded, which takes a while
+        released_expert(opened, department)  # before the base is loaded, which takes a while
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
     answer = asyncio.run(_answer(opened, department, question, sampling, streamed=not as_json))
     if as_json:
@@ -211,7 +153,7 @@ async def _answer(
 
     with err.status("Loading the model"):
         engine = _load_engine(project)
-        model = await Catalog(project, engine).open(name)
+        model = await Catalog(project, engine).open(name, question)
     try:
         answer = await prepare_answer(engine, model, [Message("user", question)], sampling)
         text = ""
@@ -233,12 +175,13 @@ async def _answer(
     }
 
 
-def _load_engine(project: Project) -> "TransformersEngine":
+def _load_engine(project: Project) -> "MixedEngine":
     from quintet.base_model import locate
-    from quintet.engine.engine import TransformersEngine
+    from quintet.engine.engine import MixedEngine
+    from quintet.engine.torch_runner import TorchRunner
 
-    source = locate(project.config.base_model, project.root)
-    return TransformersEngine(source, max_queue=project.config.serving.max_queue)
+    runner = TorchRunner(locate(project.config.base_model, project.root))
+    return MixedEngine(runner, runner.device_info, max_queue=project.config.serving.max_queue)
 
 
 def _serve(project: Project, host: str | None, port: int | None) -> None:
@@ -294,147 +237,23 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _chosen(project: Project, names: list[str] | None, everything: bool) -> list[str]:
-    if everything == bool(names):
-        known = ", ".join(project.config.departments)
-        raise ConfigError(f"name departments, or pass --all; {project.root / CONFIG_NAME} has: {known}")
-    chosen = list(project.config.departments) if everything else list(dict.fromkeys(names or []))
-    for name in chosen:
-        project.department(name)
-    return chosen
-
-
-def _plan_all(project: Project, names: list[str], method: str | None = None) -> list["Plan"]:
-    """Check every department's data before the first is trained."""
-    from quintet.training.preparation import plan_run
-
-    with err.status("Checking the data of " + ", ".join(names)):
-        return [plan_run(project, name, method) for name in names]
-
-
-def _train_each(project: Project, plans: list["Plan"], *, force: bool, resume: bool = False) -> list["Expert"]:
-    """Train one after the other; a department that fails is told of, and the others go on."""
-    experts = []
-    for plan in plans:
-        try:
-            experts.append(_train_one(project, plan, force=force, resume=resume))
-        except QuintetError as error:
-            complain(f"{plan.department}: {error}")
-    return experts
-
-
-def _fail_unless_all(plans: list["Plan"], experts: list["Expert"]) -> None:
-    missing = {plan.department for plan in plans} - {expert.department for expert in experts}
-    if missing:
-        raise TrainingError(
-            f"{len(missing)} of {len(plans)} departments were not trained: {', '.join(sorted(missing))}"
-        )
-
-
-def _train_one(project: Project, plan: "Plan", *, force: bool, resume: bool) -> "Expert":
-    """Train what the plan says, and before it what the plan starts from, unless it is there."""
-    from quintet.training.preparation import Plan
-    from quintet.training.run import find_trained
-
-    trained = None if force else find_trained(project, plan)
-    if trained is not None:
-        err.print(f"{plan.department:<12} {trained.name} is trained and unchanged", style="dim")
-        return trained
-    start = plan.start
-    if isinstance(start, Plan):
-        known = None if force else find_trained(project, start, newest=False)
-        start = known or _run(project, start, resume=resume)
-    return _run(project, plan, resume=resume, start=start)
-
-
-def _run(project: Project, plan: "Plan", *, resume: bool, start: "Expert | None" = None) -> "Expert":
-    from quintet.training.plan import deviation, read_estimate
-    from quintet.training.run import find_stopped, train
-
-    for note in plan.notes:
-        err.print(f"{plan.department:<12} {note}", style="yellow")
-    checkpoint = find_stopped(project, plan) if resume else None
-    if checkpoint is not None:
-        err.print(f"{plan.department:<12} goes on from {checkpoint}", style="dim", soft_wrap=True)
-    with progress() as bars:
-        what = "training" if plan.objective == "sft" else "preferring"
-        task = bars.add_task(f"{plan.department:<12} {what}", total=None, note="")
-
-        def report(step: int, steps: int, loss: float | None) -> None:
-            note = "" if loss is None else f"loss {loss:.3f}"
-            bars.update(task, completed=step, total=steps, note=note)
-
-        expert = train(project, plan, report, start=start, resume_from=checkpoint)
-    if (expected := read_estimate(project, plan)) and checkpoint is None:
-        told = deviation(expected, expert.seconds, expert.peak_bytes)
-        err.print(f"{plan.department:<12} {told}", style="dim", soft_wrap=True)
-    return expert
-
-
-def _evaluate_one(project: Project, expert: "Expert", *, again: bool) -> "Evaluation":
-    from quintet.evaluation.compare import evaluate, read_evaluation
-    from quintet.training.records import write_card
-
-    stored = None if again else read_evaluation(project, expert)
-    if stored is not None:
-        return stored
-    with progress() as bars:
-        task = bars.add_task(f"{expert.department:<12} evaluating", total=None, note="")
-        found = evaluate(project, expert, lambda done, total: bars.update(task, completed=done, total=total))
-    write_card(project, expert, found.as_scores())
-    return found
-
-
-def _results_table(results: list[tuple["Expert", "Evaluation"]]) -> Table:
-    title = "Held-out questions: token F1 of base and expert"
-    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
-    table.add_column("department", no_wrap=True)
-    table.add_column("method")
-    for heading in ("asked", "base", "expert", "exact", "seconds", "GB", "MB"):
-        table.add_column(heading, justify="right")
-    for expert, result in results:
-        better = "green" if result.tuned.f1 > result.base.f1 else "red"
-        table.add_row(
-            expert.department,
-            expert.method,
-            str(len(result.items)),
-            f"{result.base.f1:.2f}",
-            f"[bold {better}]{result.tuned.f1:.2f}[/]",
-            f"{result.tuned.exact_match:.0%}",
-            *_cost(expert),
-        )
-    return table
-
-
-def _experts_table(experts: list["Expert"]) -> Table:
-    table = Table("department", "expert", "method", box=SIMPLE_HEAD)
-    for heading in ("rows", "seconds", "GB", "MB"):
-        table.add_column(heading, justify="right")
-    for expert in experts:
-        table.add_row(expert.department, expert.name, expert.method, str(expert.examples), *_cost(expert))
-    return table
-
-
-def _cost(expert: "Expert") -> tuple[str, str, str]:
-    """Return what an expert took: seconds, memory, and size on disk."""
-    peak = "" if expert.peak_bytes is None else f"{expert.peak_bytes / 1e9:.1f}"
-    return f"{expert.seconds:.0f}", peak, f"{expert.megabytes:.1f}"
-
-
-def _describe(expert: "Expert", evaluation: "Evaluation | None" = None) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        "department": expert.department,
-        "expert": expert.name,
-        "method": expert.method,
-        "trained": expert.trained,
-        "parent": expert.parent,
-        "peak_bytes": expert.peak_bytes,
-        "examples": expert.examples,
-        "seconds": expert.seconds,
-        "megabytes": round(expert.megabytes, 2),
-        "folder": str(expert.folder),
-    }
-    if evaluation is not None:
-        for name, scores in (("base", evaluation.base), ("tuned", evaluation.tuned)):
-            values[name] = {"f1": scores.f1, "exact_match": scores.exact_match}
-    return values
+# In the order of the journey, which is the order of the help.
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "quickstart": quickstart,
+    "init": init,
+    "plan": plan_command,
+    "train": train,
+    "evaluate": evaluate,
+    "compare": compare,
+    "forgetting": forgetting,
+    "release": release,
+    "rollback": rollback,
+    "releases": releases,
+    "serve": serve,
+    "ask": ask,
+    "export": export,
+}
+for name, command in _COMMANDS.items():
+    app.command(name)(command)
+for name, group in {"data": data, "experts": experts_group, "bench": bench}.items():
+    app.add_typer(group, name=name)

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import yaml
 
-from quintet.cli.console import HERE, Folder, err, out
-from quintet.config import Project
-from quintet.errors import TrainingError
+from quintet.cli.console import HERE, Folder, complain, err, out
+from quintet.config import CONFIG_NAME, Project
+from quintet.errors import QuintetError, TrainingError
 
 if TYPE_CHECKING:
     from quintet.training.plan import Estimate
@@ -26,6 +27,7 @@ bench = typer.Typer(help="Measure this machine.", no_args_is_help=True)
 class Row:
     """What one method took and gave; F1 is None where nothing was trained to its end."""
 
+    department: str
     method: str
     trainable: int
     seconds: float
@@ -38,13 +40,14 @@ class Row:
     def as_markdown(self) -> str:
         """Return the row as one of a Markdown table."""
         scores = ("-", "-") if self.f1 is None or self.base_f1 is None else (f"{self.base_f1:.2f}", f"{self.f1:.2f}")
-        cells = (self.method, f"{self.trainable / 1e6:.2f} M", f"{self.seconds:,.0f}", f"{self.tokens_per_second:,.0f}",
-                 f"{self.peak_bytes / 1e9:.2f}", f"{self.artifact_bytes / 1e6:,.1f}", *scores)  # fmt: skip
+        cells = (self.method, self.department, f"{self.trainable / 1e6:.2f} M", f"{self.seconds:,.0f}",
+                 f"{self.tokens_per_second:,.0f}", f"{self.peak_bytes / 1e9:.2f}", f"{self.artifact_bytes / 1e6:,.1f}",
+                 *scores)  # fmt: skip
         return "| " + " | ".join(cells) + " |"
 
 
-HEAD = """| method | trained | seconds | tokens/s | peak GB | expert MB | base F1 | F1 |
-|---|---|---|---|---|---|---|---|"""
+HEAD = """| method | department | trained | seconds | tokens/s | peak GB | expert MB | base F1 | F1 |
+|---|---|---|---|---|---|---|---|---|"""
 
 
 @bench.callback()
@@ -54,7 +57,9 @@ def _group() -> None:
 
 @bench.command()
 def training(
-    department: Annotated[str, typer.Argument(help="The department whose data is trained.")],
+    department: Annotated[
+        str | None, typer.Argument(help="Train this one by each of the methods.", show_default="each by its own")
+    ] = None,
     methods: Annotated[str, typer.Option(help="Methods, separated by commas.")] = METHODS,
     plan_only: Annotated[
         bool, typer.Option("--plan-only", help="Time a few steps of each instead of training to the end.")
@@ -62,41 +67,65 @@ def training(
     target: Annotated[Path | None, typer.Option("--out", help="Append the table to this Markdown file.")] = None,
     project: Folder = HERE,
 ) -> None:
-    """Train a department by each method, and print time, speed, memory, size and held-out F1 as a Markdown table.
+    """Train one department by each method, or each by its own; print time, speed, memory, size and held-out F1.
 
-    Nothing of the project changes: a copy of it is trained.
+    Nothing of the project changes: a copy of it is trained, each run in a process of its own.
 
-    [bold]Examples:[/] quintet bench training hr · quintet bench training hr --methods lora,qlora --plan-only
+    [bold]Examples:[/] quintet bench training · quintet bench training hr --methods lora,qlora --plan-only
     """
     opened = Project.load(project)
-    opened.department(department)
     lines = [HEAD]
-    for method in methods.split(","):
-        with err.status(f"Measuring {method}"):
-            row = _planned(opened, department, method) if plan_only else _trained(opened, department, method)
+    for name, method in _runs(opened, department, methods):
+        with err.status(f"Measuring {name} by {method}"):
+            try:
+                row = _planned(opened, name, method) if plan_only else _trained(opened, name, method)
+            except QuintetError as error:
+                complain(f"{name} by {method} is not measured: {error}")
+                continue
         lines.append(row.as_markdown())
         err.print(lines[-1], style="dim", markup=False, soft_wrap=True)
     table = "\n".join(lines)
     out.print(table, markup=False, soft_wrap=True)
     if target is not None:
         with target.open("a", encoding="utf-8") as stream:
-            stream.write(f"\n{opened.config.base_model}, {department}:\n\n{table}\n")
+            stream.write(f"\nBase {opened.config.base_model}, {_machine()}:\n\n{table}\n")
+
+
+def _runs(project: Project, department: str | None, methods: str) -> list[tuple[str, str]]:
+    if department is None:
+        return [(name, project.training(name).method) for name in project.config.departments]
+    project.department(department)
+    return [(department, method.strip()) for method in methods.split(",")]
+
+
+def _machine() -> str:
+    from quintet.training.environment import describe_environment
+
+    found = describe_environment(Path())
+    gpus = ", ".join(gpu["name"] for gpu in found.get("gpus", ()))
+    cpu = found["cpu"]
+    return gpus or f"{cpu['model']}, {cpu['cores']} cores"
 
 
 def _planned(project: Project, department: str, method: str) -> Row:
-    return _row(method, _estimate(project, department, method))
+    return _row(department, method, _estimate(project, department, method))
 
 
 def _trained(project: Project, department: str, method: str) -> Row:
     """Train and evaluate in a copy of the project, and return what was measured."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "project"
-        shutil.copytree(project.root, copy, ignore=shutil.ignore_patterns("runs"))
-        arguments = (department, "-p", str(copy), "--json")
-        expert = _json("train", *arguments, "--method", method)[0]
-        scores = _json("evaluate", *arguments)[0]
-    planned = _estimate(project, department, method)
-    return _row(method, planned, expert, scores)
+        shutil.copytree(project.root, copy, ignore=shutil.ignore_patterns("runs", "quintet.db*"))
+        _give_a_registry_of_its_own(copy / CONFIG_NAME)
+        expert = scores = _json("train", department, "-p", str(copy), "--json", "--method", method)[0]
+        planned = _estimate(Project.load(copy), department, method)
+    return _row(department, method, planned, expert, scores)
+
+
+def _give_a_registry_of_its_own(config: Path) -> None:
+    values = yaml.safe_load(config.read_text("utf-8"))
+    if values.pop("registry", None):
+        config.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
 
 def _estimate(project: Project, department: str, method: str) -> "Estimate":
@@ -107,19 +136,24 @@ def _estimate(project: Project, department: str, method: str) -> "Estimate":
 
 
 def _row(
-    method: str, planned: "Estimate", expert: dict[str, Any] | None = None, scores: dict[str, Any] | None = None
+    department: str,
+    method: str,
+    planned: "Estimate",
+    expert: dict[str, Any] | None = None,
+    scores: dict[str, Any] | None = None,
 ) -> Row:
     seconds = planned.seconds if expert is None else float(expert["seconds"])
     tokens = planned.tokens_per_epoch * planned.epochs
     return Row(
+        department=department,
         method=method,
         trainable=planned.trainable,
         seconds=seconds,
         tokens_per_second=tokens / seconds,
         peak_bytes=planned.peak_bytes if expert is None else expert["peak_bytes"],
         artifact_bytes=planned.artifact_bytes if expert is None else round(expert["megabytes"] * 1e6),
-        base_f1=None if scores is None else scores["base"]["f1"],
-        f1=None if scores is None else scores["tuned"]["f1"],
+        base_f1=None if scores is None else scores["scores"]["base"]["f1"],
+        f1=None if scores is None else scores["scores"]["expert"]["f1"],
     )
 
 

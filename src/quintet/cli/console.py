@@ -1,24 +1,57 @@
 """What every command prints with, and the options that many share."""
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from quintet.config import CONFIG_NAME, Project
+from quintet.errors import ConfigError, QuintetError
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+R = TypeVar("R")
 
+# Of the processes that train one run together, the first speaks.
+_silent = int(os.environ.get("RANK", "0")) > 0
+out = Console(highlight=False, quiet=_silent)
+err = Console(stderr=True, highlight=False, quiet=_silent)
+
+Departments = Annotated[list[str] | None, typer.Argument(help="Departments, as named in quintet.yaml.")]
 Folder = Annotated[Path, typer.Option("--project", "-p", help="The project folder.", show_default="here")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 HERE = Path()
+
+
+def choose(project: Project, names: list[str] | None, everything: bool) -> list[str]:
+    """Return the departments that were named, each once, or all; raise ConfigError for none, or an unknown one."""
+    if everything == bool(names):
+        known = ", ".join(project.config.departments)
+        raise ConfigError(f"name departments, or pass --all; {project.root / CONFIG_NAME} has: {known}")
+    chosen = list(project.config.departments) if everything else list(dict.fromkeys(names or []))
+    for name in chosen:
+        project.department(name)
+    return chosen
+
+
+def attempt_each(names: Sequence[str], work: Callable[[str], R]) -> list[R]:
+    """Do the work for each name; one that fails is told of, and the others go on; one that is alone raises."""
+    done = []
+    for name in names:
+        try:
+            done.append(work(name))
+        except QuintetError as error:
+            if len(names) == 1:
+                raise
+            complain(f"{name}: {error}")
+    return done
 
 
 def complain(message: str) -> None:

@@ -1,0 +1,350 @@
+"""`quintet evaluate`, `compare` and `forgetting`: what experts are worth, as tables, pages, JSON and XML."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from quintet.cli.console import (
+    HERE,
+    AsJson,
+    Departments,
+    Folder,
+    attempt_each,
+    choose,
+    complain,
+    err,
+    out,
+    print_json,
+    progress,
+)
+from quintet.config import Project
+from quintet.errors import ModelError, QuintetError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from quintet.evaluation.results import Evaluation, ForgettingMatrix, Interval, Verdict
+    from quintet.registry.experts import Expert
+
+
+class Worth(NamedTuple):
+    """An expert, what was measured of it, and what the gate says to that; none of both where nothing was measured."""
+
+    expert: "Expert"
+    evaluation: "Evaluation | None" = None
+    verdicts: "tuple[Verdict, ...]" = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether the gate lets it through; what was not measured it does not."""
+        return self.evaluation is not None and all(verdict.passed for verdict in self.verdicts)
+
+
+def evaluate(
+    departments: Annotated[
+        list[str] | None, typer.Argument(help="Departments, or experts such as hr@2; a department's newest.")
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Evaluate every department.")] = False,
+    junit: Annotated[Path | None, typer.Option(help="Write the gate's verdicts as JUnit XML.")] = None,
+    project: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Compare expert, base and live release on held-out questions, and say whether the gate lets the expert through.
+
+    Leaves evaluation.json and report.html in the run's folder.
+
+    [bold]Examples:[/] quintet evaluate hr · quintet evaluate hr@2 --junit gate.xml · quintet evaluate --all --json
+    """
+    from quintet.evaluation.records import write_junit
+    from quintet.registry.experts import find_expert
+
+    opened = Project.load(project)
+    names = list(dict.fromkeys(departments if departments and not all_ else choose(opened, departments, all_)))
+    found = attempt_each(names, lambda name: measure(opened, find_expert(opened, name), again=True))
+    if junit is not None:
+        write_junit(junit, [(one.evaluation, one.verdicts) for one in found if one.evaluation])
+    if as_json:
+        print_json([describe(one) for one in found])
+    else:
+        for one in found if len(names) == 1 else ():
+            out.print(_metrics_table(one))
+        out.print(results_table(found))
+        tell_verdicts(found)
+    if len(found) < len(names):
+        raise typer.Exit(1)
+
+
+def measure_each(project: Project, experts: "Sequence[Expert]") -> list[Worth]:
+    """Measure the experts that were not measured yet; one that cannot be is told of, and stands without a score."""
+    found = []
+    for expert in experts:
+        try:
+            found.append(measure(project, expert, again=False))
+        except QuintetError as error:
+            complain(f"{expert.name}: {error}")
+            found.append(Worth(expert))
+    return found
+
+
+def measure(project: Project, expert: "Expert", *, again: bool) -> Worth:
+    """Measure the expert, with a bar, and write its report; what was measured before stands unless wanted again."""
+    from quintet.evaluation.compare import evaluate, read_evaluation
+    from quintet.evaluation.gate import judge
+    from quintet.evaluation.records import write_report
+
+    if not expert.is_whole:
+        raise ModelError(
+            f"the files of {expert.name} are gone or are not those that were trained: quintet experts verify"
+        )
+    live = _comparable(project, live_expert(project, expert.department))
+    found = None if again else read_evaluation(project, expert)
+    if found is None or not _is_beside(found, expert, live):
+        with progress() as bars:
+            found = evaluate(project, expert, _bar(bars, expert, "evaluating"), live)
+            found = _ask_elsewhere(project, expert, found, bars)
+    verdicts = judge(found, project.gate(expert.department))
+    write_report(project, expert, found, verdicts)
+    return Worth(expert, found, verdicts)
+
+
+def _ask_elsewhere(project: Project, expert: "Expert", found: "Evaluation", bars: "Progress") -> "Evaluation":
+    """Add what a judge and an embeddings endpoint say, where the project names them."""
+    from quintet.evaluation.compare import write_evaluation
+    from quintet.evaluation.judge import judge_evaluation
+    from quintet.evaluation.similarity import measure_similarity
+
+    settings = project.config.evaluation
+    if settings.similarity is not None:
+        found = measure_similarity(found, settings.similarity.settings())
+    if settings.judge is not None:
+        found = judge_evaluation(found, settings.judge.settings(), _bar(bars, expert, "judging"))
+    if settings.similarity or settings.judge:
+        write_evaluation(expert, found)
+    return found
+
+
+def _bar(bars: "Progress", expert: "Expert", what: str) -> Callable[[int, int], None]:
+    task = bars.add_task(f"{expert.department:<12} {what}", total=None, note="")
+    return lambda done, total: bars.update(task, completed=done, total=total)
+
+
+def _comparable(project: Project, live: "Expert | None") -> "Expert | None":
+    """Return the live expert when it can still answer: one of another base, or without its files, is left out."""
+    from quintet.base_model import base_digest, locate
+
+    try:
+        if live is not None:
+            live.check_base(base_digest(locate(project.config.base_model, project.root)), project.config.base_model)
+            live.check_files()
+        return live
+    except ModelError as error:
+        err.print(f"{'' if live is None else live.name}, which is live, is not compared: {error}", style="yellow")
+        return None
+
+
+def live_expert(project: Project, department: str) -> "Expert | None":
+    """Return the expert that answers for the department now, or for most of it."""
+    from quintet.registry.experts import find_expert
+    from quintet.registry.releases import live
+
+    release = live(project, department)
+    try:
+        return None if release is None else find_expert(project, f"{department}@{release.main}")
+    except ModelError:
+        return None  # its files are gone everywhere: nothing can be compared with it
+
+
+def _is_beside(evaluation: "Evaluation", expert: "Expert", live: "Expert | None") -> bool:
+    """Whether the evaluation compares with what is live now."""
+    return live is None or live.name in (expert.name, evaluation.names.get("live"))
+
+
+def results_table(found: Sequence[Worth]) -> Table:
+    """Return what each expert took and what it is worth, where that was measured."""
+    title = "Held-out questions: token F1 of base and expert"
+    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
+    table.add_column("expert", no_wrap=True)
+    table.add_column("method", no_wrap=True)
+    for heading in ("time", "GB", "MB", "base", "F1", "exact"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("gate", no_wrap=True)
+    for one in found:
+        expert = one.expert
+        peak = "" if expert.peak_bytes is None else f"{expert.peak_bytes / 1e9:.1f}"
+        cost = (f"{expert.seconds:.0f} s", peak, f"{expert.megabytes:.1f}")
+        table.add_row(expert.name, expert.method, *cost, *_worth(one))
+    return table
+
+
+def _worth(found: Worth) -> tuple[str, ...]:
+    if found.evaluation is None:
+        return ()
+    base, expert = found.evaluation.scores["base"], found.evaluation.scores["expert"]
+    better = "green" if found.evaluation.comparisons["base"].intervals["f1"].low > 0 else "red"
+    scores = (f"{base['f1']:.2f}", f"[bold {better}]{expert['f1']:.2f}[/]", f"{expert['exact_match']:.0%}")
+    gate = "[green]pass[/]" if found.passed else "[bold red]block[/]"
+    return (*scores, gate)
+
+
+def tell_verdicts(found: Sequence[Worth]) -> None:
+    """Print which rule blocks which expert, and where the reports lie."""
+    from quintet.evaluation.records import REPORT_FILE
+
+    for one in found:
+        for verdict in one.verdicts:
+            if not verdict.passed:
+                out.print(f"[red]{one.expert.name} is blocked:[/] {escape(verdict.said)}", soft_wrap=True)
+    for one in found:
+        if one.evaluation is not None:
+            out.print(f"{one.expert.folder.parent / REPORT_FILE}", style="dim", soft_wrap=True, markup=False)
+
+
+def _metrics_table(found: Worth) -> Table:
+    """Return every metric of all contestants, with the difference to the base and its interval."""
+    from quintet.evaluation.metric_words import describe as describe_metrics
+
+    evaluation = found.evaluation
+    if evaluation is None:
+        return Table()
+    against = evaluation.comparisons["base"]
+    others = [key for key in evaluation.names if key != "expert"]
+    table = Table("metric", box=SIMPLE_HEAD)
+    for heading in (*(evaluation.names[key] for key in others), found.expert.name, "difference", "95% interval"):
+        table.add_column(heading, justify="right")
+    for metric in describe_metrics(evaluation.scores["expert"]):
+        values = [metric.show(evaluation.scores[key][metric.key]) for key in (*others, "expert")]
+        table.add_row(metric.name, *values, *_interval(against.intervals.get(metric.key), metric.show_signed))
+    wins = against.outcomes
+    table.caption = f"of {len(evaluation.items)} questions {wins.wins} won, {wins.ties} tied, {wins.losses} lost"
+    table.caption_justify = "left"
+    return table
+
+
+def _interval(found: "Interval | None", show: Any) -> tuple[str, str]:
+    return ("", "") if found is None else (show(found.mean), f"{show(found.low)} to {show(found.high)}")
+
+
+def describe(found: Worth) -> dict[str, Any]:
+    """Return an expert, what was measured of it, and the gate's verdicts, as `--json` prints them."""
+    expert, evaluation = found.expert, found.evaluation
+    values: dict[str, Any] = {
+        "department": expert.department,
+        "expert": expert.name,
+        "method": expert.method,
+        "trained": expert.trained,
+        "parent": expert.parent,
+        "peak_bytes": expert.peak_bytes,
+        "examples": expert.examples,
+        "seconds": expert.seconds,
+        "megabytes": round(expert.megabytes, 2),
+        "folder": str(expert.folder),
+    }
+    if evaluation is not None:
+        values["scores"] = evaluation.scores
+        values["differences"] = {other: asdict(one) for other, one in evaluation.comparisons.items()}
+        values["gate"] = {"passed": found.passed, "rules": [asdict(verdict) for verdict in found.verdicts]}
+    return values
+
+
+def compare(
+    department: Annotated[str, typer.Argument(help="The department.")],
+    methods: Annotated[str, typer.Option(help="Methods, separated by commas.")] = "lora,qlora,prefix",
+    project: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Compare methods on one department's held-out questions; what is not trained yet is trained.
+
+    The first method is the one that the others are held against. Nothing is released.
+
+    [bold]Example:[/] quintet compare hr --methods lora,qlora,prefix
+    """
+    opened = Project.load(project)
+    opened.department(department)
+    found = [
+        _trained_by(opened, department, method) for method in dict.fromkeys(part.strip() for part in methods.split(","))
+    ]
+    if as_json:
+        print_json([describe(one) | {"difference": _difference(one, found[0])} for one in found])
+        return
+    table = Table("method", "expert", box=SIMPLE_HEAD)
+    for heading in ("time", "MB", "F1", f"against {found[0].expert.method}", "95% interval"):
+        table.add_column(heading, justify="right")
+    for one in found:
+        table.add_row(*_compared(one, found[0]))
+    out.print(table)
+
+
+def _trained_by(project: Project, department: str, method: str) -> Worth:
+    from quintet.cli.train import train_each
+    from quintet.training.preparation import plan_run
+    from quintet.training.run import find_trained
+
+    with err.status(f"Checking the data of {department}"):
+        known = find_trained(project, plan_run(project, department, method), newest=False)
+    expert = known or train_each(project, [department], method)[0]
+    return measure(project, expert, again=False)
+
+
+def _difference(one: Worth, first: Worth) -> "dict[str, float] | None":
+    from quintet.evaluation.bootstrap import paired_interval
+    from quintet.evaluation.compare import SEED, f1_of_each
+
+    if one is first or one.evaluation is None or first.evaluation is None:
+        return None
+    return asdict(paired_interval(f1_of_each(one.evaluation), f1_of_each(first.evaluation), seed=SEED))
+
+
+def _compared(one: Worth, first: Worth) -> tuple[str, ...]:
+    difference = _difference(one, first)
+    f1 = "" if one.evaluation is None else f"{one.evaluation.scores['expert']['f1']:.2f}"
+    beside = ("", "") if difference is None else (
+        f"{difference['mean']:+.2f}", f"{difference['low']:+.2f} to {difference['high']:+.2f}",
+    )  # fmt: skip
+    expert = one.expert
+    return (expert.method, expert.name, f"{expert.seconds:.0f} s", f"{expert.megabytes:.1f}", f1, *beside)
+
+
+def forgetting(
+    departments: Departments = None,
+    project: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Show what each expert learnt and forgot: every one on every department's questions, and on general ones.
+
+    A department's live expert is taken, or its newest. Numbers are perplexities of the reference answers, as multiples
+    of the base's: below 1 is learnt, above 1 forgotten. Writes runs/forgetting.html.
+
+    [bold]Examples:[/] quintet forgetting · quintet forgetting hr finance --json
+    """
+    from quintet.evaluation.forgetting import measure_forgetting
+    from quintet.evaluation.forgetting_page import forgetting_page
+    from quintet.registry.experts import newest_expert, write_text
+
+    opened = Project.load(project)
+    names = choose(opened, departments, not departments)
+    experts = [one for name in names if (one := live_expert(opened, name) or newest_expert(opened, name))]
+    with progress() as bars:
+        task = bars.add_task("forgetting", total=len(experts) + 1, note="")
+        matrix = measure_forgetting(opened, experts, lambda count: bars.advance(task, count))
+    page = opened.runs / "forgetting.html"
+    write_text(page, forgetting_page("What each expert learnt and forgot", matrix, opened.config.company))
+    if as_json:
+        print_json(asdict(matrix))
+        return
+    out.print(_forgetting_table(matrix))
+    out.print(str(page), style="dim", soft_wrap=True, markup=False)
+
+
+def _forgetting_table(matrix: "ForgettingMatrix") -> Table:
+    table = Table("", *matrix.sets, box=SIMPLE_HEAD)
+    table.add_row("base", *(f"{value:.1f}" for value in matrix.base))
+    for name, row in zip(matrix.experts, matrix.perplexity, strict=True):
+        ratios = [value / base for value, base in zip(row, matrix.base, strict=True)]
+        table.add_row(name, *(f"[{'green' if ratio < 1 else 'yellow'}]x{ratio:.2f}[/]" for ratio in ratios))
+    return table

@@ -197,10 +197,14 @@ def _load_for_training(plan: Plan, device: str, start: Expert | None) -> PreTrai
 def _with_adapter(model: PreTrainedModel, start: Expert) -> PeftModel:
     """Put the adapter of the expert on the model, to be trained further."""
     if not is_prompt_learning(start.trained):
-        return PeftModel.from_pretrained(model, str(start.folder), is_trainable=True)
+        tuned = PeftModel.from_pretrained(model, str(start.folder), is_trainable=True)
+        # PEFT looks for the base's config whenever it saves: here it lies, and no hub is asked for it.
+        tuned.peft_config["default"].base_model_name_or_path = model.name_or_path
+        return tuned
     # PEFT loads virtual tokens for serving alone: what made them (a reparameterisation) is not kept, they are.
     tuned = PeftModel.from_pretrained(model, str(start.folder))
     config: Any = tuned.peft_config["default"]
+    config.base_model_name_or_path = model.name_or_path
     config.inference_mode = False
     if hasattr(config, "prefix_projection"):
         config.prefix_projection = False

@@ -102,23 +102,11 @@ def corpus_bleu(answers: Sequence[str], references: Sequence[str]) -> tuple[floa
     Automatic Evaluation of Machine Translation"; Post 2018, arXiv:1804.08771). 0 where no answer has four words, even
     if all are right. Raises ValueError when there are no answers, or not as many as references.
     """
-    return _corpus_score(BLEU(), answers, references)
-
-
-def corpus_chrf(answers: Sequence[str], references: Sequence[str]) -> tuple[float, str]:
-    """Return the chrF2 of all answers together, from 0 to 100, and sacrebleu's signature of how it was measured.
-
-    As `chrf`, with n-grams counted over all answers (Popović 2015). Raises ValueError when there are no answers, or not
-    as many as references.
-    """
-    return _corpus_score(CHRF(), answers, references)
-
-
-def _corpus_score(metric: BLEU | CHRF, answers: Sequence[str], references: Sequence[str]) -> tuple[float, str]:
     if not answers or len(answers) != len(references):
         # sacrebleu would score as many as there are of both, and not say so.
         found = f"{len(answers)} answers and {len(references)} references"
         raise ValueError(f"expected one reference for each of at least one answer, found {found}")
+    metric = BLEU()
     score = float(metric.corpus_score(answers, [references]).score)
     return min(score, 100.0), str(metric.get_signature())  # exp(log 100) is a little more than 100
 

@@ -106,7 +106,15 @@ def _make(
     project: Project, plan: Plan, run: Path, progress: Progress | None, start: Expert | None, resume_from: Path | None
 ) -> Expert:
     model, weights, taken = _carry_out(plan, run, progress, start, resume_from)
-    return agree(lambda: _end(project, plan, run, model, weights, start, taken))
+
+    def publish_and_clear_up() -> Expert:
+        expert = _publish(project, plan, run, model, weights, start, taken)
+        draw_losses(run)
+        write_card(project, expert)
+        shutil.rmtree(run / "checkpoints", ignore_errors=True)
+        return expert
+
+    return agree(publish_and_clear_up)
 
 
 def _carry_out(
@@ -131,23 +139,6 @@ def _begin(project: Project, plan: Plan) -> Path:
     _write_settings(run, project, plan)
     write_environment(run, project)
     return run
-
-
-def _end(
-    project: Project,
-    plan: Plan,
-    run: Path,
-    model: Any,
-    weights: dict[str, torch.Tensor] | None,
-    start: Expert | None,
-    taken: tuple[float, int],
-) -> Expert:
-    """Publish what was trained and clear up; `weights` are the model's, where it does not hold all itself."""
-    expert = _publish(project, plan, run, model, weights, start, taken)
-    draw_losses(run)
-    write_card(project, expert)
-    shutil.rmtree(run / "checkpoints", ignore_errors=True)
-    return expert
 
 
 def build_trainer(

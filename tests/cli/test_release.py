@@ -68,6 +68,8 @@ def test_an_expert_whose_weights_were_changed_after_it_was_measured_is_not_relea
     code, _, err = quintet("release", "hr", "2", "-p", company.root)
     assert code == 4
     assert "the files of hr@2 are gone or are not those that were trained" in err
+    assert quintet("release", "hr", "2", "--force", "--reason", "a test", "-p", company.root)[0] == 4
+    assert quintet.json("releases", "hr", "-p", company.root)[0]["split"] == [{"version": "hr@1", "share": 100}]
 
 
 def test_another_base_does_not_lock_a_department_with_a_live_expert(

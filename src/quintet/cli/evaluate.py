@@ -98,10 +98,7 @@ def measure(project: Project, expert: "Expert", *, again: bool) -> Worth:
     from quintet.evaluation.gate import judge
     from quintet.evaluation.records import write_report
 
-    if not expert.is_whole:
-        raise ModelError(
-            f"the files of {expert.name} are gone or are not those that were trained: quintet experts verify"
-        )
+    check_can_answer(project, expert)
     live = _comparable(project, live_expert(project, expert.department))
     found = None if again else read_evaluation(project, expert)
     if found is None or not _is_beside(found, expert, live):
@@ -134,14 +131,23 @@ def _bar(bars: "Progress", expert: "Expert", what: str) -> Callable[[int, int], 
     return lambda done, total: bars.update(task, completed=done, total=total)
 
 
-def _comparable(project: Project, live: "Expert | None") -> "Expert | None":
-    """Return the live expert when it can still answer: one of another base, or without its files, is left out."""
+def check_can_answer(project: Project, expert: "Expert") -> None:
+    """Raise ModelError for an expert of another base, or one whose files are not those that were trained."""
     from quintet.base_model import base_digest, locate
 
+    if not expert.is_whole:
+        raise ModelError(
+            f"the files of {expert.name} are gone or are not those that were trained: quintet experts verify"
+        )
+    expert.check_files()
+    expert.check_base(base_digest(locate(project.config.base_model, project.root)), project.config.base_model)
+
+
+def _comparable(project: Project, live: "Expert | None") -> "Expert | None":
+    """Return the live expert when it can still answer: one of another base, or without its files, is left out."""
     try:
         if live is not None:
-            live.check_base(base_digest(locate(project.config.base_model, project.root)), project.config.base_model)
-            live.check_files()
+            check_can_answer(project, live)
         return live
     except ModelError as error:
         err.print(f"{'' if live is None else live.name}, which is live, is not compared: {error}", style="yellow")

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from quintet.cli.console import HERE, AsJson, Folder, attempt_each, choose, complain, out, print_json
-from quintet.cli.evaluate import Worth, describe, measure
+from quintet.cli.evaluate import Worth, check_can_answer, describe, measure
 from quintet.config import Project
 from quintet.errors import ConfigError, GateError, QuintetError
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 def release(
     department: Annotated[str | None, typer.Argument(help="The department.", show_default=False)] = None,
-    version: Annotated[int | None, typer.Argument(help="Its version.", show_default="its newest")] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Release every department's newest expert.")] = False,
+    version: Annotated[int | None, typer.Argument(help="Its version.", show_default="the newest of its method")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Release each department's newest of its method.")] = False,
     share: Annotated[
         int, typer.Option(min=1, max=100, help="Percent of the conversations; what is live keeps the rest.")
     ] = 100,
@@ -79,6 +79,8 @@ def _measured(project: Project, department: str, version: int | None, force: boo
 
     name = _newest(project, department) if version is None else f"{department}@{version}"
     expert = find_expert(project, name)
+    # Force overrules the gate. It cannot make an expert answer that is damaged or of another base.
+    check_can_answer(project, expert)
     try:
         return measure(project, expert, again=False)
     except QuintetError as error:

@@ -15,6 +15,7 @@ from peft import LoraConfig, get_peft_model
 from quintet.base_model import load_model
 from quintet.engine.base import Adapter
 from quintet.engine.batch import Chunk
+from quintet.engine.packed_linear import PackedLinear
 from quintet.engine.torch_runner import TorchRunner
 
 PROMPT = tuple(range(10, 74))
@@ -47,10 +48,11 @@ def step_all(runner: TorchRunner, sequences: Sequence[tuple[str | None, tuple[in
 
 def seconds_of_linear_layers(base: torch.nn.Module, rows: int, times: int) -> float:
     """Return the shortest time of the model's linear layers alone, each called once on this many rows."""
-    layers = [module for module in base.modules() if isinstance(module, torch.nn.Linear)]
-    inputs = {layer.in_features: torch.randn(1, rows, layer.in_features, dtype=layer.weight.dtype) for layer in layers}
+    layers = [module for module in base.modules() if isinstance(module, torch.nn.Linear | PackedLinear)]
+    dtype = next(base.parameters()).dtype
+    inputs = {layer.in_features: torch.randn(1, rows, layer.in_features, dtype=dtype) for layer in layers}
     with torch.inference_mode():
-        return shortest(lambda: [torch.nn.Linear.forward(layer, inputs[layer.in_features]) for layer in layers], times)
+        return shortest(lambda: [layer.forward(inputs[layer.in_features]) for layer in layers], times)
 
 
 def shortest(work: Callable[[], object], times: int) -> float:

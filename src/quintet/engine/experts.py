@@ -65,7 +65,7 @@ def read_expert(folder: Path, template: PreTrainedModel, shapes: Mapping[int, La
     The view's modules may be changed by nobody else, its weights are the base's own and stay as they are. Raises
     ModelError with the fix when the files are broken, are of another base, or are of a kind that cannot be served.
     """
-    if not (folder / ADAPTER_CONFIG).is_file():
+    if is_full(folder):
         return Expert(model=load_paged(str(folder), str(template.device), template.dtype))
     config = _read_config(folder)
     _refuse_unservable(config, folder)
@@ -80,6 +80,11 @@ def read_expert(folder: Path, template: PreTrainedModel, shapes: Mapping[int, La
             return _read_embedded(model, template, folder)
         parts = _read_parts(model, folder)
     return Expert(model=model.get_base_model()) if parts is None else Expert(parts=parts)
+
+
+def is_full(folder: Path) -> bool:
+    """Whether an expert has weights of its own for all of the model."""
+    return not (folder / ADAPTER_CONFIG).is_file()
 
 
 def load_paged(source: str, device: str, dtype: torch.dtype | None) -> PreTrainedModel:

@@ -17,8 +17,9 @@ from transformers import PreTrainedConfig
 from quintet.base_model import pick_device
 from quintet.engine.base import Adapter, DeviceInfo
 from quintet.engine.batch import Chunk
-from quintet.engine.experts import Expert, load_paged, read_expert
+from quintet.engine.experts import Expert, is_full, load_paged, read_expert
 from quintet.engine.mixed_linear import Mixer
+from quintet.engine.packed_linear import can_pack, pack
 from quintet.engine.paged_attention import (
     OTHER_ENGINE,
     LayerShape,
@@ -57,10 +58,12 @@ class TorchRunner:
         block_size: int = 16,
     ) -> None:
         self._device = device or pick_device()
+        self._source = source
         self._model: Any = load_paged(source, self._device, dtype)
-        # Before any layer is mixed: adapters that PEFT computes are built on views of this one.
-        self._template = shared_view(self._model)
         shapes = _probe(self._model)
+        # Before any layer is mixed: adapters that PEFT computes are built on views of this one.
+        self._plain: Any = None if can_pack(self._model.dtype, self._device) else shared_view(self._model)
+        pack(self._model)
         self.context_length = _context_length(self._model.config)
         self.block_size = block_size
         self.blocks = blocks or self._affordable(shapes)
@@ -77,7 +80,7 @@ class TorchRunner:
     @property
     def vocabulary(self) -> int:
         """How many logits a token has."""
-        return int(self._model.get_output_embeddings().weight.shape[0])
+        return int(self._model.get_output_embeddings().out_features)
 
     def load(self, adapter: Adapter) -> int:
         """Load an expert, once, and return how many virtual tokens it has.
@@ -115,17 +118,28 @@ class TorchRunner:
         return logits_NV
 
     def _read(self, folder: Path) -> Expert:
-        expert = read_expert(folder, self._template, self._store.shapes)
+        expert = read_expert(folder, self._template(), self._store.shapes)
         if expert.virtual >= self.context_length:
             raise ModelError(f"the expert in {folder} has {expert.virtual} virtual tokens, and the base has room for "
                              f"{self.context_length} in all; train it with fewer")  # fmt: skip
         if expert.model is not None:
             self._check_fits(expert.model, folder)
+            if is_full(folder):
+                pack(expert.model)
         return expert
+
+    def _template(self) -> Any:
+        """Return the base with plain weights; where the running one's are packed, read when first wanted.
+
+        From a file of the same precision they are mapped, and take no memory that others want.
+        """
+        if self._plain is None:
+            self._plain = load_paged(self._source, self._device, self._model.dtype)
+        return self._plain
 
     def _check_fits(self, model: Any, folder: Path) -> None:
         """Raise ModelError when a model keeps or says other things than the base does."""
-        found = (_probe(model), model.get_output_embeddings().weight.shape[0])
+        found = (_probe(model), model.get_output_embeddings().out_features)
         if found != (self._store.shapes, self.vocabulary):
             raise ModelError(f"the model in {folder} is of another shape than the base, with which it shares a "
                              "store of keys and values; serve it as a base of its own, or train it anew")  # fmt: skip

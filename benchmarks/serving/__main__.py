@@ -8,6 +8,8 @@ with a single token asked for: that is the prompts' part; the rest is decoding.
 
 import argparse
 import json
+import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -84,7 +86,9 @@ def started(name: str, python: str, setup: Setup, log: IO[str]) -> Iterator[Cont
     """Start a contestant and wait until it is ready; at the end its input is closed and it goes."""
     which, *variant = name.split("-")
     command = [python, "-m", f"benchmarks.serving.{MODULES[which]}", *variant]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
+    )
     began = time.perf_counter()
     try:
         contestant = Contestant(name, process)
@@ -92,8 +96,9 @@ def started(name: str, python: str, setup: Setup, log: IO[str]) -> Iterator[Cont
         print(f"{name} ready after {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
         yield contestant
     finally:
-        process.terminate()
-        process.wait(60)
+        # Some have children of their own, which outlive them.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def measure(contestant: Contestant, cell: Cell, tokens: int, seed: int, experts: int, words: int) -> Measured:

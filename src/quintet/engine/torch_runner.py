@@ -19,7 +19,7 @@ from quintet.engine.base import Adapter, DeviceInfo
 from quintet.engine.batch import Chunk
 from quintet.engine.experts import Expert, is_full, load_paged, read_expert
 from quintet.engine.mixed_linear import Mixer
-from quintet.engine.packed_linear import can_pack, pack
+from quintet.engine.packed_linear import pack, packing_of
 from quintet.engine.paged_attention import (
     OTHER_ENGINE,
     LayerShape,
@@ -47,6 +47,7 @@ class TorchRunner:
     free (experts and a step's own numbers need the rest), on a CPU a quarter of the machine's or the container's and at
     most 4 GiB; never more than 256 sequences of full length need, never fewer than one needs. Answers are those of
     PEFT's or transformers' own greedy generation, exactly in float32; in lower precision up to its rounding.
+    With `int8` the linear layers' weights are rounded to 8 bits, fully trained experts' too; adapters' own are not.
     """
 
     def __init__(
@@ -56,14 +57,17 @@ class TorchRunner:
         dtype: torch.dtype | None = None,
         blocks: int | None = None,
         block_size: int = 16,
+        *,
+        int8: bool = False,
     ) -> None:
         self._device = device or pick_device()
         self._source = source
         self._model: Any = load_paged(source, self._device, dtype)
         shapes = _probe(self._model)
+        self._packing = packing_of(self._model.dtype, self._device, int8=int8)
         # Before any layer is mixed: adapters that PEFT computes are built on views of this one.
-        self._plain: Any = None if can_pack(self._model.dtype, self._device) else shared_view(self._model)
-        pack(self._model)
+        self._plain: Any = None if self._packing else shared_view(self._model)
+        self._pack(self._model)
         self.context_length = _context_length(self._model.config)
         self.block_size = block_size
         self.blocks = blocks or self._affordable(shapes)
@@ -75,7 +79,8 @@ class TorchRunner:
     def device_info(self) -> DeviceInfo:
         """Where it computes."""
         gpu = torch.cuda.get_device_name(self._device) if self._device.startswith("cuda") else None
-        return DeviceInfo(self._device, gpu, str(self._model.dtype).removeprefix("torch."))
+        precision = "int8" if self._packing == "int8" else str(self._model.dtype).removeprefix("torch.")
+        return DeviceInfo(self._device, gpu, precision)
 
     @property
     def vocabulary(self) -> int:
@@ -125,8 +130,12 @@ class TorchRunner:
         if expert.model is not None:
             self._check_fits(expert.model, folder)
             if is_full(folder):
-                pack(expert.model)
+                self._pack(expert.model)
         return expert
+
+    def _pack(self, model: Any) -> None:
+        if self._packing:
+            pack(model, self._packing)
 
     def _template(self) -> Any:
         """Return the base with plain weights; where the running one's are packed, read when first wanted.

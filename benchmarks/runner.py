@@ -15,8 +15,8 @@ from peft import LoraConfig, get_peft_model
 from quintet.base_model import load_model
 from quintet.engine.base import Adapter
 from quintet.engine.batch import Chunk
-from quintet.engine.packed_linear import PackedLinear
 from quintet.engine.torch_runner import TorchRunner
+from quintet.packed_linear import PackedLinear
 
 PROMPT = tuple(range(10, 74))
 BLOCK_SIZE = 16

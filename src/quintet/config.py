@@ -175,6 +175,9 @@ class EvaluationConfig(_Section):
     similarity: SimilarityConfig | None = None
 
 
+Precision = Literal["float32", "bfloat16", "float16", "int8"]
+
+
 class ServingConfig(_Section):
     """How experts are served."""
 
@@ -183,6 +186,8 @@ class ServingConfig(_Section):
     default_model: str | None = None
     cors_origins: tuple[str, ...] = ()
     max_queue: int = Field(64, ge=1)
+    engine: Literal["auto", "torch"] = "auto"
+    precision: Literal[Precision, "auto"] = "auto"
 
 
 class RegistryConfig(_Section):

@@ -175,12 +175,19 @@ async def _answer(
     }
 
 
-def _load_engine(project: Project) -> "MixedEngine":
+def _load_engine(project: Project, *, tell: bool = False) -> "MixedEngine":
+    """Load the base into an engine, and say which one and why if told to."""
     from quintet.base_model import locate
     from quintet.engine.engine import MixedEngine
     from quintet.engine.torch_runner import TorchRunner
+    from quintet.precision import served_precision
 
-    runner = TorchRunner(locate(project.config.base_model, project.root))
+    served = served_precision(project)
+    source = locate(project.config.base_model, project.root)
+    runner = TorchRunner(source, dtype=served.dtype, int8=served.is_int8)
+    if tell:
+        where = f"torch on {runner.device_info.device} in {served.precision}, because {served.reason}"
+        out.print(f"Engine: {where}.", style="dim", soft_wrap=True, highlight=False)
     return MixedEngine(runner, runner.device_info, max_queue=project.config.serving.max_queue)
 
 
@@ -193,7 +200,7 @@ def _serve(project: Project, host: str | None, port: int | None) -> None:
     address = (host or settings.host, settings.port if port is None else port)
     listener = _listen(*address)
     with err.status("Loading the model"):
-        application = create_app(project, _load_engine(project))
+        application = create_app(project, _load_engine(project, tell=True))
     _greet(project, address[0], listener.getsockname()[1])
     server = uvicorn.Server(uvicorn.Config(application, log_level="warning", access_log=False))
     server.run(sockets=[listener])

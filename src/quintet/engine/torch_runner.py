@@ -19,7 +19,6 @@ from quintet.engine.base import Adapter, DeviceInfo
 from quintet.engine.batch import Chunk
 from quintet.engine.experts import Expert, is_full, load_paged, read_expert
 from quintet.engine.mixed_linear import Mixer
-from quintet.engine.packed_linear import pack, packing_of
 from quintet.engine.paged_attention import (
     OTHER_ENGINE,
     LayerShape,
@@ -31,6 +30,7 @@ from quintet.engine.paged_attention import (
 )
 from quintet.errors import ModelError
 from quintet.expert_model import shared_view
+from quintet.packed_linear import pack, packing_of, unmap
 
 GIB = 2**30
 CPU_SHARE, CPU_LIMIT = 0.25, 4 * GIB
@@ -136,6 +136,7 @@ class TorchRunner:
     def _pack(self, model: Any) -> None:
         if self._packing:
             pack(model, self._packing)
+            unmap(model)
 
     def _template(self) -> Any:
         """Return the base with plain weights; where the running one's are packed, read when first wanted.

@@ -35,11 +35,13 @@ from quintet.evaluation.results import (
     Said,
 )
 from quintet.evaluation.specificity import specificity
-from quintet.expert_model import load_expert_model
+from quintet.expert_model import load_expert_model, shared_view
+from quintet.packed_linear import pack
+from quintet.precision import served_precision
 from quintet.registry.experts import SETTINGS_FILE, Expert, find_expert, write_text
 
 EVALUATION_FILE = "evaluation.json"
-FORMAT = 3
+FORMAT = 4
 """Of the file: what was measured by other rules is measured again."""
 SEED = 20
 """Of the bootstrap."""
@@ -81,13 +83,17 @@ def evaluate(
     for one in experts.values():
         one.check_files()
         one.check_base(base_model.base_digest(source), project.config.base_model)
-    base = base_model.load_model(source, base_model.pick_device())
+    served = served_precision(project)
+    base = base_model.load_model(source, base_model.pick_device(), served.dtype)
     translator = ChatTranslator(base_model.load_tokenizer(str(expert.folder)))
     examples = held_out_examples(project, expert)
     report = counter(progress, (1 + len(experts)) * len(examples))
-    measured = {BASE: measure_model(project, base, translator, examples, report)}
-    for key, one in experts.items():
-        measured[key] = measure_model(project, load_expert_model(one.folder, base), translator, examples, report)
+    measured = {}
+    for key in (BASE, *experts):
+        model = shared_view(base) if key == BASE else load_expert_model(experts[key].folder, base)
+        if served.is_int8:
+            pack(model, "int8")
+        measured[key] = measure_model(project, model, translator, examples, report)
     preferences = _measure_pairs(project, expert, base, translator)
     result = _result(project, experts, translator, examples, measured, preferences)
     write_evaluation(expert, result)
@@ -196,6 +202,7 @@ def _identity(project: Project, expert: Expert, examples: Sequence[Example]) -> 
         expert.digest,
         expert.base_digest,
         _running_base(project),
+        served_precision(project).precision,
         _metric(project, expert),
         asked,
         project.config.evaluation.max_tokens,
@@ -222,6 +229,7 @@ def _result(
         method=expert.method,
         base_model=expert.base_model,
         identity=_identity(project, expert, examples),
+        precision=served_precision(project).precision,
         names={BASE: BASE, **{key: one.name for key, one in experts.items()}},
         scores={key: _scores(key, items, bleu[key][0], one, labels) for key, one in measured.items()},
         comparisons={key: _compare(items, key) for key in measured if key != EXPERT},

@@ -122,6 +122,7 @@ class Evaluation:
     `specificity` is the expert's mean token F1 with the own reference, above that with other questions' references.
     `names` are the contestants' names (`base`, `hr@3`), `scores` contestant → metric → value over all items,
     `comparisons` other contestant → the expert against it. `identity` is the digest of all that went into it.
+    `precision` is what the weights were rounded to, as they are when served.
 
     Only where models elsewhere were asked: `judged` is other contestant → the judge's verdicts, `similarity`
     contestant → the cosine of answer and reference for each item, by the embeddings of `similarity_model`.
@@ -136,6 +137,7 @@ class Evaluation:
     comparisons: Mapping[str, Comparison]
     items: tuple[Item, ...]
     signature: str
+    precision: str = "float32"
     specificity: Interval | None = None
     labels: Mapping[str, LabelScores] = field(default_factory=dict)
     preferences: Preferences | None = None

@@ -7,7 +7,8 @@ Shapes: T tokens, I inputs, O outputs.
 """
 
 from collections import Counter
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -79,10 +80,11 @@ def packing_of(dtype: torch.dtype, device: str, *, int8: bool) -> Packing | None
         if device != "cpu" or not torch.cpu._is_vnni_supported():
             raise ModelError("int8 needs a CPU with VNNI instructions; serve in bfloat16 or float32 here")
         return "int8"
-    return "half" if device == "cpu" and _computes(dtype) else None
+    return "half" if device == "cpu" and computes(dtype) else None
 
 
-def _computes(dtype: torch.dtype) -> bool:
+def computes(dtype: torch.dtype) -> bool:
+    """Whether this CPU multiplies matrices of a half precision as such."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     if dtype is torch.bfloat16:
@@ -93,15 +95,29 @@ def _computes(dtype: torch.dtype) -> bool:
 def pack(model: nn.Module, packing: Packing) -> None:
     """Replace the model's linear layers one by one, so that memory holds only one of them twice.
 
-    In half precision, a weight that another module shares, such as embeddings that are the head's too, stays as it is:
-    it would be there twice for good.
+    The layers of PEFT's adapters stay as they are, and so do those beneath that it asks for more than to compute. In
+    half precision, a weight that another module shares, such as embeddings that are the head's too, stays as well: it
+    would be there twice for good.
     """
     shared = _shared(model) if packing == "half" else set()
+    adapted = {path: layer for path, layer in model.named_modules() if hasattr(layer, "base_layer")}
     for path, module in list(model.named_modules()):
-        if type(module) is nn.Linear and module.weight.data_ptr() not in shared:
-            model.set_submodule(path, PackedLinear(module) if packing == "half" else Int8Linear(module))
+        if type(module) is not nn.Linear or module.weight.data_ptr() in shared or not _is_base(path, adapted):
+            continue
+        model.set_submodule(path, PackedLinear(module) if packing == "half" else Int8Linear(module))
+
+
+def _is_base(path: str, adapted: Mapping[str, Any]) -> bool:
+    """Whether a layer is the base's own, and is computed with, not read, by what adapts it, if anything does."""
+    above = next((layer for layer in adapted if path.startswith(f"{layer}.")), None)
+    if above is None:
+        return True
+    return path == f"{above}.base_layer" and not getattr(adapted[above], "lora_variant", None)
+
+
+def unmap(model: nn.Module) -> None:
+    """Copy what is left of plain weights, which lets go of the file that all of them are mapped from."""
     for weight in model.parameters():
-        # A copy of what is left lets go of the file that all weights are mapped from.
         weight.data = weight.data.clone()
 
 

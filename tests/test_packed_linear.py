@@ -7,10 +7,10 @@ from torch import nn
 from quintet.base_model import load_model
 from quintet.engine.base import Adapter
 from quintet.engine.batch import Chunk
-from quintet.engine.packed_linear import Int8Linear, PackedLinear, pack, packing_of
 from quintet.engine.torch_runner import TorchRunner
 from quintet.errors import ModelError
 from quintet.expert_model import load_expert_model
+from quintet.packed_linear import Int8Linear, PackedLinear, pack, packing_of
 from tests.engine.tiny_models import make_base, make_expert
 
 PROMPT = (5, 6, 7, 8)

@@ -127,6 +127,21 @@ def test_a_short_prompt_does_not_wait_for_a_long_one_of_its_own_department() -> 
     assert len(loop.answers[short]) == 1
 
 
+def test_of_prompts_that_came_together_the_first_is_done_while_the_others_wait() -> None:
+    loop = make(step_tokens=12)
+    asked = [sequence(12, tokens=1, first=first) for first in (0, 20, 40)]
+    for one in asked:
+        loop.scheduler.add(one)
+
+    done = []
+    for _ in range(3):
+        loop.step()
+        done.append(len(loop.answers))
+
+    assert done == [1, 2, 3]
+    check_answers(loop, asked)
+
+
 def test_the_flood_of_one_department_delays_the_request_of_another_by_one_step() -> None:
     """Every place is taken by answers of 100 tokens; the newcomer has its first token after two steps."""
     loop = make(blocks=400)

@@ -1,10 +1,12 @@
 """What the next step computes: who begins, who goes on, who must wait. Computes nothing and tells nobody.
 
 Running sequences that are one token from the next choice always go first. What is left of a step's tokens goes to
-prompts, in chunks, split evenly between departments and then between the prompts of each. A department's share of the
-engine is the larger of its shares of running sequences and of cache blocks (dominant resource fairness, Ghodsi et
-al., 2011). Where one department has more than an even share and another cannot begin, the first one's youngest
-sequence makes room: it waits, and is computed again later, mostly from the cache.
+prompts, in chunks, split evenly between departments; of each department, the prompt with the least left goes first:
+side by side, all would have their first token as late as the last. None starves, since those that passed it keep
+their places among what runs, until there are no more. A department's share of the engine is the larger of its shares
+of running sequences and of cache blocks (dominant resource fairness, Ghodsi et al., 2011). Where one department has
+more than an even share and another cannot begin, the first one's youngest sequence makes room: it waits, and is
+computed again later, mostly from the cache.
 """
 
 from collections import Counter
@@ -228,8 +230,10 @@ class Scheduler:
                 prompts.setdefault(sequence.department, []).append(sequence)
         wanted = [sum(sequence.remaining for sequence in of_one) for of_one in prompts.values()]
         for of_one, tokens in zip(prompts.values(), split(self._step_tokens - len(ready), wanted), strict=True):
-            shares = split(tokens, [sequence.remaining for sequence in of_one])
-            yield from (_work(sequence, share) for sequence, share in zip(of_one, shares, strict=True) if share)
+            for sequence in sorted(of_one, key=_shortest):
+                if share := min(tokens, sequence.remaining):
+                    yield _work(sequence, share)
+                    tokens -= share
 
 
 def split(amount: int, wanted: list[int]) -> list[int]:
@@ -250,3 +254,7 @@ def _work(sequence: Sequence, tokens: int) -> Work:
 
 def _arrival(sequence: Sequence) -> int:
     return sequence.arrival
+
+
+def _shortest(sequence: Sequence) -> tuple[int, int]:
+    return sequence.remaining, sequence.arrival

@@ -1,6 +1,7 @@
 """Quintet, as a contestant: all requests at once to one engine."""
 
 import asyncio
+import sys
 import time
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from quintet.engine.torch_runner import TorchRunner
 def start(setup: Setup) -> Answer:
     """Load the base; experts are loaded when they are first asked."""
     torch.set_num_threads(setup.threads)
-    runner = TorchRunner(setup.base, "cpu", getattr(torch, setup.dtype))
-    engine = MixedEngine(runner, runner.device_info)
+    runner = TorchRunner(setup.base, "cpu", getattr(torch, setup.dtype), int8="int8" in sys.argv)
+    engine = MixedEngine(runner, runner.device_info, step_tokens=128)
     adapters = [Adapter(str(number), Path(folder)) for number, folder in enumerate(setup.experts)]
     loop = asyncio.new_event_loop()
     return lambda load: loop.run_until_complete(_answer(engine, adapters, load))

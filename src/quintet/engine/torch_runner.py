@@ -85,7 +85,7 @@ class TorchRunner:
         Raises ModelError when it cannot be used; then nothing of it stays.
         """
         if adapter.digest not in self._experts:
-            expert = self._read(adapter.folder)
+            expert = self._read(adapter)
             if expert.parts:
                 self._mixer.add(adapter.digest, expert.parts)
             self._experts[adapter.digest] = expert
@@ -114,13 +114,15 @@ class TorchRunner:
                 logits_NV[torch.tensor(rows, device=self._device)] = logits.float()
         return logits_NV
 
-    def _read(self, folder: Path) -> Expert:
+    def _read(self, adapter: Adapter) -> Expert:
+        folder = adapter.folder
         expert = read_expert(folder, self._template, self._store.shapes)
         if expert.virtual >= self.context_length:
             raise ModelError(f"the expert in {folder} has {expert.virtual} virtual tokens, and the base has room for "
                              f"{self.context_length} in all; train it with fewer")  # fmt: skip
         if expert.model is not None:
             self._check_fits(expert.model, folder)
+        self._mixer.reserve(adapter.digest, expert.parts)
         return expert
 
     def _check_fits(self, model: Any, folder: Path) -> None:

@@ -93,7 +93,7 @@ class TorchRunner:
         Raises ModelError when it cannot be used; then nothing of it stays.
         """
         if adapter.digest not in self._experts:
-            expert = self._read(adapter.folder)
+            expert = self._read(adapter)
             if expert.parts:
                 self._mixer.add(adapter.digest, expert.parts)
             self._experts[adapter.digest] = expert
@@ -122,7 +122,8 @@ class TorchRunner:
                 logits_NV[torch.tensor(rows, device=self._device)] = logits.float()
         return logits_NV
 
-    def _read(self, folder: Path) -> Expert:
+    def _read(self, adapter: Adapter) -> Expert:
+        folder = adapter.folder
         expert = read_expert(folder, self._template(), self._store.shapes)
         if expert.virtual >= self.context_length:
             raise ModelError(f"the expert in {folder} has {expert.virtual} virtual tokens, and the base has room for "
@@ -131,6 +132,7 @@ class TorchRunner:
             self._check_fits(expert.model, folder)
             if is_full(folder):
                 self._pack(expert.model)
+        self._mixer.reserve(adapter.digest, expert.parts)
         return expert
 
     def _pack(self, model: Any) -> None:

@@ -224,7 +224,8 @@ def _key_mode(project: Project, host: str, mode: KeyMode) -> KeyMode:
 def _listen(host: str, port: int) -> socket.socket:
     """Take the port before the model is loaded, so that a taken one is known at once."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
+    # asyncio sends small pieces at once only where the protocol is named; else each may wait 40 ms for the one before.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

@@ -88,7 +88,9 @@ def list_(project: Folder = HERE, as_json: AsJson = False) -> None:
     if as_json:
         print_json([_describe(key) for key in found])
         return
-    table = Table("id", "name", "opens", "roles", "used in this period", "made", "expires", "", box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD)
+    for heading in ("id", "name", "opens", "used", "until"):
+        table.add_column(heading, no_wrap=heading == "id")
     for key in found:
         table.add_row(*map(escape, _cells(key)), style="dim" if _status(key) != "valid" else None)
     out.print(table if found else "there is no key yet: quintet keys create")
@@ -132,7 +134,9 @@ def history(
     if as_json:
         print_json([_act(act) for act in acts])
         return
-    table = Table("when", "who", "what", "id", "name", "why", box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD)
+    for heading in ("when", "who", "what", "id", "name", "why"):
+        table.add_column(heading, no_wrap=heading in ("when", "id"))
     for act in acts:
         cells = (_local(act.at), act.who, act.act, act.key_id, act.details["name"], act.reason)
         table.add_row(*(escape(cell or "") for cell in cells))
@@ -163,9 +167,11 @@ def _tell_made(project: Project, key: "Key", first: bool) -> None:
     """Say what was made, beside the key and not among it, so that it can be piped."""
     until = f" until {_local(key.expires_at)}" if key.expires_at else ""
     limits = f", {', '.join(str(one.budget) for one in key.budgets)}" if key.budgets else ""
-    err.print(f"{_called(key)} opens {_opens(key)}{until}{limits}. Keep it now: it is not shown again.", markup=False)
+    said = f"{_called(key)} opens {_opens(key)}{until}{limits}. Keep it now: it is not shown again."
+    err.print(said, markup=False, soft_wrap=True)
     if first and project.config.serving.keys == "auto":
-        err.print("It is the first one: from now on, the server answers nobody without a key.", style="yellow")
+        said = "It is the first one: from now on, the server answers nobody without a key."
+        err.print(said, style="yellow", soft_wrap=True)
 
 
 def _called(key: "Key") -> str:
@@ -187,10 +193,10 @@ def _local(moment: datetime | None) -> str:
 
 
 def _cells(key: "Key") -> list[str]:
+    opens = _opens(key) if key.roles == ("ask",) else f"{_opens(key)} ({', '.join(key.roles)})"
     used = "\n".join(f"{one.used:,} of {one.budget}" for one in key.budgets)
-    status = "" if _status(key) == "valid" else _status(key)
-    return [key.id, key.name or "", _opens(key), ", ".join(key.roles), used, _local(key.created_at),
-            _local(key.expires_at), status]  # fmt: skip
+    until = _local(key.expires_at) if _status(key) == "valid" else _status(key)
+    return [key.id, key.name or "", opens, used, until]
 
 
 def _describe(key: "Key") -> dict[str, Any]:

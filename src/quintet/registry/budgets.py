@@ -135,7 +135,7 @@ def check_budgets(standings: Sequence[Standing], amounts: Mapping[Unit, int], no
     unit, seconds = worst.budget.unit, worst.seconds_left(now)
     raise BudgetError(
         f"this key may use {worst.budget}; {worst.used:,} are used or set aside, and this takes "
-        f"{amounts[unit]:,} more; the next {worst.budget.period} begins in {seconds} s",
+        f"{amounts[unit]:,} more; the next {worst.budget.period} (UTC) begins in {seconds} s",
         seconds,
     )
 

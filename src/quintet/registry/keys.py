@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, cast
 
-from sqlalchemy import ColumnElement, exists, select
+from sqlalchemy import Executable, bindparam, exists, select
 from sqlalchemy.orm import Session
 
 from quintet.config import Project
@@ -33,6 +33,14 @@ _LETTERS = string.ascii_lowercase + string.digits
 _SECRET_LETTERS = string.ascii_letters + string.digits
 _FORMAT = re.compile(r"qk_([a-z0-9]{12})_[A-Za-z0-9]{43}")  # 62 ** 43 > 2 ** 256
 _NOBODY = "0" * 64
+
+# Made once: each request waits for them.
+_ALL = (
+    select(KeyRow, BudgetRow)
+    .outerjoin(BudgetRow, BudgetRow.key_id == KeyRow.id)
+    .order_by(KeyRow.created_at, KeyRow.id, BudgetRow.unit, BudgetRow.period)
+)
+_ONE = _ALL.where(KeyRow.id == bindparam("key"))
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,7 @@ def create_key(
 def list_keys(project: Project) -> list[Key]:
     """Return all keys that there ever were, oldest first."""
     with reading(project) as session:
-        return _keys(session, KeyRow.id.is_not(None))
+        return [_key_of(*row) for row in _rows(session, _ALL)]
 
 
 def revoke_key(project: Project, key_id: str, *, reason: str | None = None, by: str | None = None) -> Key:
@@ -128,7 +136,7 @@ def revoke_key(project: Project, key_id: str, *, reason: str | None = None, by: 
             row.revoked_at = datetime.now(UTC)
             write_act(session, "revoke key", key_id=key_id, by=by, reason=reason, name=row.name)
             session.flush()
-        return _keys(session, KeyRow.id == key_id)[0]
+        return _key_of(*_rows(session, _ONE, key_id)[0])
 
 
 def check_key(project: Project, presented: str) -> Key | None:
@@ -137,7 +145,7 @@ def check_key(project: Project, presented: str) -> Key | None:
     if found is None:
         return None
     with reading(project) as session:
-        rows = _rows(session, KeyRow.id == found[1])
+        rows = _rows(session, _ONE, found[1])
         known = rows[0][0].sha256 if rows else _NOBODY
         keys = [_key_of(*row) for row in rows]
     same = hmac.compare_digest(_digest(presented), known)
@@ -155,7 +163,7 @@ def _check_departments(project: Project, departments: Collection[str], roles: Co
     if unknown:
         raise ConfigError(f"a key cannot open {unknown[0]!r}; there are: {', '.join(project.models)}")
     if not departments and "ask" in roles:
-        raise ConfigError(f"name the departments that the key opens, of: {', '.join(project.models)}; or open all")
+        raise ConfigError(f"name what the key opens, of: {', '.join(project.models)}; or --all-departments")
     return list(dict.fromkeys(departments))
 
 
@@ -166,14 +174,9 @@ def _check_budgets(budgets: Sequence[Budget]) -> None:
             raise ConfigError(f"budget: expected one of {kind}, found {kinds.count(kind)}")
 
 
-def _keys(session: Session, wanted: ColumnElement[bool]) -> list[Key]:
-    return [_key_of(*row) for row in _rows(session, wanted)]
-
-
-def _rows(session: Session, wanted: ColumnElement[bool]) -> list[tuple[KeyRow, list[BudgetRow]]]:
-    query = select(KeyRow, BudgetRow).outerjoin(BudgetRow, BudgetRow.key_id == KeyRow.id).where(wanted)
+def _rows(session: Session, query: Executable, key_id: str | None = None) -> list[tuple[KeyRow, list[BudgetRow]]]:
     found: dict[str, tuple[KeyRow, list[BudgetRow]]] = {}
-    for key, budget in session.execute(query.order_by(KeyRow.created_at, KeyRow.id, BudgetRow.unit, BudgetRow.period)):
+    for key, budget in session.execute(query, {"key": key_id}):
         found.setdefault(key.id, (key, []))[1].extend([budget] if budget else [])
     return list(found.values())
 

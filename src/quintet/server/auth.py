@@ -78,8 +78,8 @@ class Door:
 
 def _presented(headers: Headers) -> str | None:
     """Return the key of a request; `X-API-Key` goes first, since a proxy may want `Authorization` for itself."""
-    if (key := headers.get("x-api-key")) is not None:
-        return key.strip()
+    if key := headers.get("x-api-key", "").strip():
+        return key
     scheme, _, key = headers.get("authorization", "").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else None
 

@@ -23,6 +23,7 @@ logger = logging.getLogger("quintet.server")
 
 Result = TypeVar("Result")
 WRITERS = 4
+CLOSING_SECONDS = 5
 HEADERS = tuple(
     f"x-ratelimit-{what}-{unit}" for unit in ("requests", "tokens") for what in ("limit", "remaining", "reset")
 )
@@ -35,6 +36,7 @@ class Ledger:
         self._project = project
         self._threads = ThreadPoolExecutor(WRITERS, thread_name_prefix="ledger")
         self._under_way: set[asyncio.Task[Any]] = set()
+        self.open_charges = 0
 
     def begin(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
         """Begin what is to be finished even when nobody waits for it any more."""
@@ -63,8 +65,10 @@ class Ledger:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def close(self) -> None:
-        """Finish what is under way."""
-        await asyncio.gather(*self._under_way, return_exceptions=True)
+        """Finish what is under way, once the answers that are cut short have noticed; wait some seconds at most."""
+        until = time.monotonic() + CLOSING_SECONDS
+        while (self.open_charges or self._under_way) and time.monotonic() < until:
+            await asyncio.sleep(0.01)
         self._threads.shutdown()
 
 
@@ -102,13 +106,15 @@ class Account:
         Raises BudgetError, or RequestError for more than the key may ever use at once.
         """
         charge = Charge()
+        self._ledger.open_charges += 1
         setting_aside = self._ledger.begin(self._ledger.spend(self._key_id, "tokens", tokens))
         try:
             self._note(await asyncio.shield(setting_aside))
             yield charge
         finally:
-            # Whoever goes away cancels this wait, and not the work.
-            await asyncio.shield(self._ledger.begin(self._settle(setting_aside, tokens, charge)))
+            settling = self._ledger.begin(self._settle(setting_aside, tokens, charge))
+            self._ledger.open_charges -= 1
+            await asyncio.shield(settling)  # whoever goes away cancels this wait, and not the work
 
     async def _settle(self, setting_aside: asyncio.Task[list[Standing]], tokens: int, charge: Charge) -> None:
         try:

@@ -69,6 +69,7 @@ class Firm(RuleBasedStateMachine):
         (root / "runs").symlink_to(self.root / "runs")
         self.project = Project.load(root)
         self.loop = asyncio.new_event_loop()
+        self.made: list[tuple[Key, str]] = []
         self.opened: set[str] = set()
         self.start()
         create_key(self.project, roles=["admin"])  # so that the server is never open
@@ -84,6 +85,7 @@ class Firm(RuleBasedStateMachine):
         roles: Any = ("ask",) if names else ("admin",)
         budgets = [parse_budget("1G/day"), parse_budget("1M requests/day")] if limited else []
         made = create_key(self.project, departments=sorted(names), roles=roles, budgets=budgets)
+        self.made.append(made)
         self.opened.add(made[0].id)
         return made
 
@@ -122,9 +124,8 @@ class Firm(RuleBasedStateMachine):
         else:
             assert status == (200 if department in key.departments and department != "family" else 404), body
 
-    @rule(made=keys)
     def look_around(self, made: tuple[Key, str]) -> None:
-        """All that a key sees is what it would see where there is nothing else."""
+        """Hold all that a key sees against what it would see where there is nothing else."""
         key, secret = made
         hidden = [name for name in (*DEPARTMENTS, "base") if name not in key.departments]
         without = self.serve(self.without(hidden))
@@ -176,6 +177,8 @@ class Firm(RuleBasedStateMachine):
         return response.status_code, headers | {"length": str(len(content))}, content
 
     def teardown(self) -> None:
+        for made in self.made:
+            self.look_around(made)
         self.loop.close()
 
 

@@ -190,6 +190,6 @@ def test_what_a_key_may_not_ask_is_not_there(firm: Path) -> None:
     run_state_machine_as_test(
         Firm,
         settings=settings(
-            max_examples=12, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=8, stateful_step_count=10, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

@@ -321,6 +321,14 @@ def test_a_request_beyond_the_whole_budget_is_told_so_and_not_to_wait(opened: Op
     assert (error["code"], error["param"]) == ("request_exceeds_budget", "max_tokens")
 
 
+def test_nobody_is_let_in_while_the_registry_cannot_be_read(opened: Open, project: Project) -> None:
+    key = bearer(make_key(project, "base"))
+    with opened() as client:
+        (project.root / "quintet.db").write_bytes(b"no database any more " * 400)
+        assert client.post("/api/infer/base", json=QUERY, headers=key).status_code == 503
+        assert client.get("/v1/models").status_code in (401, 503)
+
+
 def test_a_locked_registry_holds_up_only_those_whose_budgets_it_keeps(
     opened: Open, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -191,7 +191,7 @@ def _load_engine(project: Project, *, tell: bool = False) -> "MixedEngine":
     runner = TorchRunner(source, dtype=served.dtype, int8=served.is_int8)
     if tell:
         where = f"torch on {runner.device_info.device} in {served.precision}, because {served.reason}"
-        out.print(f"Engine: {where}.", style="dim", soft_wrap=True, highlight=False)
+        err.print(f"Engine: {where}.", style="dim", soft_wrap=True, highlight=False)
     # A CPU computes 128 tokens at a time as fast as 512, and those who wait for a token wait for a quarter as long.
     step_tokens = 128 if runner.device_info.device == "cpu" else 512
     settings = project.config.serving

@@ -17,7 +17,8 @@ from transformers import PreTrainedConfig
 from quintet.base_model import pick_device
 from quintet.engine.base import Adapter, DeviceInfo
 from quintet.engine.batch import Chunk
-from quintet.engine.experts import Expert, is_full, load_paged, read_expert
+from quintet.engine.expert import Expert
+from quintet.engine.experts import is_full, load_paged, read_expert
 from quintet.engine.mixed_linear import Mixer
 from quintet.engine.paged_attention import (
     OTHER_ENGINE,

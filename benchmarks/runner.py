@@ -48,7 +48,7 @@ def step_all(runner: TorchRunner, sequences: Sequence[tuple[str | None, tuple[in
 
 def seconds_of_linear_layers(base: torch.nn.Module, rows: int, times: int) -> float:
     """Return the shortest time of the model's linear layers alone, each called once on this many rows."""
-    layers = [module for module in base.modules() if isinstance(module, torch.nn.Linear | PackedLinear)]
+    layers = [module for module in base.modules() if isinstance(module, torch.nn.Linear | PackedLinear | Int8Linear)]
     dtype = next(base.parameters()).dtype
     inputs = {layer.in_features: torch.randn(1, rows, layer.in_features, dtype=dtype) for layer in layers}
     with torch.inference_mode():

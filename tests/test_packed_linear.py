@@ -1,8 +1,9 @@
+import copy
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from quintet.base_model import load_model
 from quintet.engine.base import Adapter
@@ -10,7 +11,15 @@ from quintet.engine.batch import Chunk
 from quintet.engine.torch_runner import TorchRunner
 from quintet.errors import ModelError
 from quintet.expert_model import load_expert_model
-from quintet.packed_linear import Int8Linear, PackedLinear, pack, packing_of
+from quintet.packed_linear import (
+    Int8Linear,
+    PackedLinear,
+    Packing,
+    SiblingLinear,
+    finding_siblings,
+    pack,
+    packing_of,
+)
 from tests.engine.tiny_models import make_base, make_expert
 
 PROMPT = (5, 6, 7, 8)
@@ -87,6 +96,86 @@ def test_single_precision_is_packed_only_when_it_is_to_be_rounded() -> None:
     assert packing_of(torch.float32, "cpu", int8=False) is None
     with pytest.raises(ModelError, match="VNNI"):
         packing_of(torch.float16, "cuda", int8=True)
+
+
+class Attention(nn.Module):
+    """Three layers of one input, and one of another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key = nn.Linear(48, 32), nn.Linear(48, 16, bias=False)
+        self.out = nn.Linear(48, 48)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, key = self.query(x), self.key(x)
+        return query, key, self.out(torch.cat([query, key], -1))
+
+
+def siblings_of(model: nn.Module, dtype: torch.dtype) -> list[tuple[str, ...]]:
+    """Find the siblings in a model by computing something."""
+    with finding_siblings(model) as siblings:
+        model(torch.randn(1, 3, 48, dtype=dtype))
+    return siblings
+
+
+def test_layers_of_one_input_are_siblings() -> None:
+    assert siblings_of(Attention(), torch.float32) == [("query", "key")]
+
+
+def test_layers_that_are_used_twice_are_no_siblings() -> None:
+    layer = nn.Linear(48, 48)
+    model = nn.Sequential(layer, layer)
+
+    assert siblings_of(model, torch.float32) == []
+
+
+PACKINGS = pytest.mark.parametrize(
+    "packing", [pytest.param("half", marks=in_half), pytest.param("int8", marks=in_int8)]
+)
+
+
+@PACKINGS
+@torch.inference_mode()
+def test_siblings_compute_as_one_what_they_do_alone(packing: Packing) -> None:
+    model = Attention().to(torch.bfloat16)
+    alone = copy.deepcopy(model)
+    pack(alone, packing)
+
+    pack(model, packing, siblings_of(model, torch.bfloat16))
+
+    assert isinstance(model.query, SiblingLinear)
+    for _ in range(2):
+        x = torch.randn(1, 3, 48, dtype=torch.bfloat16)
+        for one, other in zip(model(x), alone(x), strict=True):
+            torch.testing.assert_close(one, other)
+
+
+@PACKINGS
+@torch.inference_mode()
+def test_a_sibling_that_is_given_an_input_of_its_own_minds_it(packing: Packing) -> None:
+    model = Attention().to(torch.bfloat16)
+    alone = copy.deepcopy(model)
+    pack(alone, packing)
+    pack(model, packing, [("query", "key")])
+    one, other = torch.randn(2, 4, 48, dtype=torch.bfloat16)
+
+    outputs = [model.query(one), model.key(other), model.query(other), model.query(other)]
+
+    expected = [alone.query(one), alone.key(other), alone.query(other), alone.query(other)]
+    torch.testing.assert_close(outputs, expected)
+
+
+@PACKINGS
+@torch.inference_mode()
+def test_a_sibling_may_change_its_own_output_in_place(packing: Packing) -> None:
+    model = Attention().to(torch.bfloat16)
+    pack(model, packing, [("query", "key")])
+    x = torch.randn(4, 48, dtype=torch.bfloat16)
+    before = model.key(x).clone()
+
+    model.query(x).zero_()
+
+    torch.testing.assert_close(model.key(x), before)
 
 
 @pytest.mark.parametrize("kind", [None, "lora", "dora", "full"])

@@ -2,12 +2,15 @@
 
 oneDNN has an order of its own for a matrix of less than single precision. A plain weight is brought into it at every
 call, which for a few tokens takes as long as the product itself; here it is done once, and the plain weight is let go.
+Layers that are given the same input, such as those of queries, keys and values, are siblings: computed as one.
 
 Shapes: T tokens, I inputs, O outputs.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import groupby
 from typing import Any, Literal
 
 import torch
@@ -67,6 +70,39 @@ class Int8Linear(nn.Module):
         return out_TO.to(x.dtype).view(*x.shape[:-1], self.out_features)  # type: ignore[no-any-return]
 
 
+class Siblings(nn.Module):
+    """Packed layers of one input, as one of all their outputs, which is computed when the first of them is asked."""
+
+    def __init__(self, layer: nn.Module, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.layer = layer
+        self._sizes = list(sizes)
+        self._x: Tensor | None = None
+        self._outputs: dict[int, Tensor] = {}
+
+    def output(self, number: int, x: Tensor) -> Tensor:
+        """Return what one of them makes of x, `[..., O]`; each may change its own in place."""
+        if x is not self._x or number not in self._outputs:
+            self._x, self._outputs = x, dict(enumerate(self.layer(x).split(self._sizes, -1)))
+        output = self._outputs.pop(number)
+        if not self._outputs:
+            self._x = None
+        return output
+
+
+class SiblingLinear(nn.Module):
+    """One of the layers that are computed as one."""
+
+    def __init__(self, linear: nn.Linear, siblings: Siblings, number: int) -> None:
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.siblings, self._number = siblings, number
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x W^T + b`, `[..., O]`."""
+        return self.siblings.output(self._number, x)
+
+
 def _scale(rows: Tensor) -> Tensor:
     """Return what a step of 127 is worth in each row."""
     largest: Tensor = rows.abs().amax(-1, keepdim=True).float()
@@ -92,19 +128,70 @@ def computes(dtype: torch.dtype) -> bool:
     return dtype is torch.float16 and bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
 
 
-def pack(model: nn.Module, packing: Packing) -> None:
+@contextmanager
+def finding_siblings(model: nn.Module) -> Iterator[list[tuple[str, ...]]]:
+    """Fill a list, at the end, with the paths of linear layers that were given the same input one after the other."""
+    found: list[tuple[str, ...]] = []
+    calls: list[tuple[str, Tensor]] = []
+    with ExitStack() as hooks:
+        for path, layer in model.named_modules():
+            if type(layer) is nn.Linear:
+                hook = layer.register_forward_pre_hook(lambda _, args, path=path: calls.append((path, args[0])))
+                hooks.callback(hook.remove)
+        yield found
+    times = Counter(path for path, _ in calls)
+    for _, group in groupby(calls, lambda call: id(call[1])):
+        paths = tuple(path for path, _ in group if times[path] == 1)
+        found += [paths] if len(paths) > 1 else []
+
+
+def pack(model: nn.Module, packing: Packing, siblings: Collection[tuple[str, ...]] = ()) -> None:
     """Replace the model's linear layers one by one, so that memory holds only one of them twice.
 
     The layers of PEFT's adapters stay as they are, and so do those beneath that it asks for more than to compute. In
     half precision, a weight that another module shares, such as embeddings that are the head's too, stays as well: it
-    would be there twice for good.
+    would be there twice for good. `siblings` are paths of layers that are always given the same input, in turn.
     """
+    make = PackedLinear if packing == "half" else Int8Linear
+    linears = _packable(model, packing)
+    for paths in siblings:
+        if linears.keys() >= set(paths):
+            _pack_siblings(model, {path: linears.pop(path) for path in paths}, make)
+    for path in list(linears):
+        model.set_submodule(path, make(linears.pop(path)))
+
+
+def _packable(model: nn.Module, packing: Packing) -> dict[str, nn.Linear]:
+    """Return the layers that can be replaced, by path."""
     shared = _shared(model) if packing == "half" else set()
     adapted = {path: layer for path, layer in model.named_modules() if hasattr(layer, "base_layer")}
-    for path, module in list(model.named_modules()):
-        if type(module) is not nn.Linear or module.weight.data_ptr() in shared or not _is_base(path, adapted):
-            continue
-        model.set_submodule(path, PackedLinear(module) if packing == "half" else Int8Linear(module))
+    return {
+        path: module
+        for path, module in model.named_modules()
+        if type(module) is nn.Linear and module.weight.data_ptr() not in shared and _is_base(path, adapted)
+    }
+
+
+def _pack_siblings(
+    model: nn.Module, linears: Mapping[str, nn.Linear], make: type[PackedLinear] | type[Int8Linear]
+) -> None:
+    layer = make(_joined(list(linears.values())))
+    siblings = Siblings(layer, [linear.out_features for linear in linears.values()])
+    for number, (path, linear) in enumerate(linears.items()):
+        model.set_submodule(path, SiblingLinear(linear, siblings, number))
+
+
+def _joined(linears: Sequence[nn.Linear]) -> nn.Linear:
+    """Return a layer with the outputs of all of these."""
+    has_bias = any(linear.bias is not None for linear in linears)
+    with torch.device("meta"):
+        joined = nn.Linear(linears[0].in_features, sum(linear.out_features for linear in linears), bias=has_bias)
+    weights: list[Tensor] = [linear.weight for linear in linears]
+    joined.weight = nn.Parameter(torch.cat(weights), requires_grad=False)
+    if has_bias:
+        biases: list[Tensor] = [torch.zeros(len(one.weight)) if one.bias is None else one.bias for one in linears]
+        joined.bias = nn.Parameter(torch.cat(biases).to(joined.weight.dtype), requires_grad=False)
+    return joined
 
 
 def _is_base(path: str, adapted: Mapping[str, Any]) -> bool:

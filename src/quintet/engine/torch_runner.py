@@ -31,7 +31,7 @@ from quintet.engine.paged_attention import (
 )
 from quintet.errors import ModelError
 from quintet.expert_model import shared_view
-from quintet.packed_linear import pack, packing_of, unmap
+from quintet.packed_linear import finding_siblings, pack, packing_of, unmap
 
 GIB = 2**30
 CPU_SHARE, CPU_LIMIT = 0.25, 4 * GIB
@@ -64,7 +64,8 @@ class TorchRunner:
         self._device = device or pick_device()
         self._source = source
         self._model: Any = load_paged(source, self._device, dtype)
-        shapes = _probe(self._model)
+        with finding_siblings(self._model) as self._siblings:
+            shapes = _probe(self._model)
         self._packing = packing_of(self._model.dtype, self._device, int8=int8)
         # Before any layer is mixed: adapters that PEFT computes are built on views of this one.
         self._plain: Any = None if self._packing else shared_view(self._model)
@@ -138,7 +139,7 @@ class TorchRunner:
 
     def _pack(self, model: Any) -> None:
         if self._packing:
-            pack(model, self._packing)
+            pack(model, self._packing, self._siblings)
             unmap(model)
 
     def _template(self) -> Any:

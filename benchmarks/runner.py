@@ -16,7 +16,7 @@ from quintet.base_model import load_model
 from quintet.engine.base import Adapter
 from quintet.engine.batch import Chunk
 from quintet.engine.torch_runner import TorchRunner
-from quintet.packed_linear import PackedLinear
+from quintet.packed_linear import Int8Linear, PackedLinear
 
 PROMPT = tuple(range(10, 74))
 BLOCK_SIZE = 16

@@ -10,13 +10,15 @@ import torch
 from benchmarks.serving.contestant import Answer, Load, Setup, Took, compete, resident
 from quintet.engine.base import Adapter, Request, Sampling
 from quintet.engine.engine import MixedEngine
+from quintet.engine.own_thread import in_own_thread
 from quintet.engine.torch_runner import TorchRunner
 
 
 def start(setup: Setup) -> Answer:
     """Load the base; experts are loaded when they are first asked."""
     torch.set_num_threads(setup.threads)
-    runner = TorchRunner(setup.base, "cpu", getattr(torch, setup.dtype), int8="int8" in sys.argv)
+    dtype = getattr(torch, setup.dtype)
+    runner = in_own_thread(lambda: TorchRunner(setup.base, "cpu", dtype, int8="int8" in sys.argv))
     engine = MixedEngine(runner, runner.device_info, step_tokens=128)
     adapters = [Adapter(str(number), Path(folder)) for number, folder in enumerate(setup.experts)]
     loop = asyncio.new_event_loop()

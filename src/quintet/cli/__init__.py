@@ -183,12 +183,13 @@ def _load_engine(project: Project, *, tell: bool = False) -> "MixedEngine":
     """Load the base into an engine, and say which one and why if told to."""
     from quintet.base_model import locate
     from quintet.engine.engine import MixedEngine
+    from quintet.engine.own_thread import in_own_thread
     from quintet.engine.torch_runner import TorchRunner
     from quintet.precision import served_precision
 
     served = served_precision(project)
     source = locate(project.config.base_model, project.root)
-    runner = TorchRunner(source, dtype=served.dtype, int8=served.is_int8)
+    runner = in_own_thread(lambda: TorchRunner(source, dtype=served.dtype, int8=served.is_int8))
     if tell:
         where = f"torch on {runner.device_info.device} in {served.precision}, because {served.reason}"
         err.print(f"Engine: {where}.", style="dim", soft_wrap=True, highlight=False)

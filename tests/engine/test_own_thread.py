@@ -1,0 +1,28 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from quintet.engine.own_thread import in_own_thread
+
+TASKS = Path("/proc/self/task")
+
+
+def work() -> float:
+    """Compute something that all cores take part in."""
+    return float(torch.ones(512, 4096).exp().sum())
+
+
+@pytest.mark.skipif(not TASKS.is_dir() or (os.cpu_count() or 1) < 2, reason="threads are counted on Linux, from two")
+def test_the_threads_that_took_part_end_with_the_work() -> None:
+    before = len(list(TASKS.iterdir()))
+
+    in_own_thread(work)
+
+    assert len(list(TASKS.iterdir())) == before
+
+
+def test_what_the_work_raises_is_raised() -> None:
+    with pytest.raises(ZeroDivisionError):
+        in_own_thread(lambda: 1 / 0)

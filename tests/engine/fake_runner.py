@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
+from typing import Any
 from zlib import crc32
 
 import torch
@@ -71,7 +72,7 @@ class FakeRunner:
         assert digest not in self.loaded
         self.loaded.append(digest)
 
-    def unload(self, digest: str) -> None:
+    def unload(self, digest: str) -> Any:
         self.loaded.remove(digest)
 
     def step(self, chunks: Sequence[Chunk]) -> Tensor:

@@ -53,6 +53,7 @@ def slow(_: int) -> None:
 def test_many_clients_share_the_batch_and_each_gets_the_answer_it_would_get_alone() -> None:
     async def ask_all() -> list[list[int]]:
         engine = MixedEngine(runner, max_running=8)
+        await asyncio.gather(engine.load(A), engine.load(B))
         answers = await asyncio.gather(*(answer(engine, each) for each in asked))
         await engine.close()
         return answers

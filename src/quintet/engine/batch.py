@@ -58,8 +58,8 @@ class Runner(Protocol):
     def install(self, digest: str, prepared: Prepared) -> None:
         """Let chunks of a prepared expert come from now on; takes no longer than a step may pause."""
 
-    def unload(self, digest: str) -> None:
-        """Forget an expert; no chunk of it may come any more."""
+    def unload(self, digest: str) -> Any:
+        """Forget an expert, no chunk of which may come any more; return what is freed when nobody holds it."""
 
     def step(self, chunks: Sequence[Chunk]) -> Any:
         """Compute all chunks as one batch; return float32 logits `[chunks that want them, vocabulary]`, in order."""

@@ -2,8 +2,9 @@
 
     wanted → measured (reader's thread) → given room (residency) → read (reader's thread) → installed (engine's thread)
 
-One thread reads, one expert after the other, so that reading takes no more than one core from the steps. What no longer
-is wanted when it has been read is let go.
+One thread reads, one expert after the other, so that reading takes no more than one core from the steps. It frees too,
+before it reads the next: that takes too long between two steps for an expert of gigabytes. What no longer is wanted
+when it has been read is let go.
 """
 
 import logging
@@ -12,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from quintet.engine.base import Adapter
 from quintet.engine.batch import Prepared, Runner
@@ -44,6 +46,7 @@ class Exchange:
         self._tell = tell
         self._wanted: dict[str, Adapter] = {}
         self._news: deque[_News] = deque()
+        self._gone: list[Any] = []
         self._reader = ThreadPoolExecutor(1, "expert-reader")
 
     def want(self, adapter: Adapter) -> None:
@@ -60,13 +63,12 @@ class Exchange:
         """
         ends: dict[str, QuintetError | None] = {}
         while self._news:
-            news = self._news.popleft()
-            if error := self._take(news, is_needed=news.adapter.digest in needed):
-                ends[news.adapter.digest] = error
-        self._wanted = {digest: adapter for digest, adapter in self._wanted.items() if digest in needed - ends.keys()}
+            ends |= self._take(self._news.popleft(), needed)
+        still = set(needed) - ends.keys()
+        self._wanted = {digest: adapter for digest, adapter in self._wanted.items() if digest in still}
         moves = self._residency.plan(self._wanted, used)
-        for digest in moves.leave:
-            self._runner.unload(digest)
+        self._gone += [self._runner.unload(digest) for digest in moves.leave]
+        self._free()
         for digest in moves.read:
             self._reader.submit(self._read, self._runner.prepare, self._wanted[digest])
         ends |= dict.fromkeys(moves.ready)
@@ -78,32 +80,47 @@ class Exchange:
         self._news.clear()
         del self._runner
 
-    def _take(self, news: _News, *, is_needed: bool) -> QuintetError | None:
-        """Take note of what was found; return what is wrong with it."""
+    def _take(self, news: _News, needed: Collection[str]) -> dict[str, QuintetError]:
+        """Take note of what was found, and return what is wrong with it."""
         digest, found = news.adapter.digest, news.found
         self.seconds += news.seconds
+        if isinstance(found, Exception):
+            return self._give_up(news.adapter, found)
         if isinstance(found, int):
             self._residency.sizes.setdefault(digest, found)
-        elif isinstance(found, Exception):
+        elif digest not in needed:
             self._residency.give_up(digest)
-            return _failed(news.adapter, found)
-        elif not is_needed:
-            self._residency.give_up(digest)
+            self._gone.append(found)
         elif self._residency.fits(digest, found.bytes):
             return self._install(news.adapter, found)
-        return None
+        else:
+            self._gone.append(found)
+        return {}
 
-    def _install(self, adapter: Adapter, prepared: Prepared) -> QuintetError | None:
+    def _install(self, adapter: Adapter, prepared: Prepared) -> dict[str, QuintetError]:
         started = time.monotonic()
         try:
             self._runner.install(adapter.digest, prepared)
         except Exception as error:
-            self._residency.give_up(adapter.digest)
-            return _failed(adapter, error)
+            return self._give_up(adapter, error)
         self._residency.arrive(adapter.digest, prepared.virtual)
         self.loads += 1
         self.seconds += time.monotonic() - started
-        return None
+        return {}
+
+    def _give_up(self, adapter: Adapter, error: Exception) -> dict[str, QuintetError]:
+        self._residency.give_up(adapter.digest)
+        if isinstance(error, QuintetError):
+            return {adapter.digest: error}
+        logger.error("the expert in %s cannot be loaded", adapter.folder, exc_info=error)
+        why = f"{type(error).__name__}: {error}"
+        return {adapter.digest: ModelError(f"the expert in {adapter.folder} cannot be loaded ({why}); ask again")}
+
+    def _free(self) -> None:
+        """Have the reader's thread free what has gone: nobody but the list holds it by now."""
+        gone, self._gone = self._gone, []
+        if gone:
+            self._reader.submit(gone.clear)
 
     def _read(self, work: Callable[[Adapter], int | Prepared], adapter: Adapter) -> None:
         started = time.monotonic()
@@ -121,10 +138,3 @@ class Exchange:
             f"the expert in {adapter.folder} takes {size / 1e6:,.1f} MB of memory, and all experts together may take "
             f"{budget / 1e6:,.1f} MB; raise serving.expert_memory in quintet.yaml, or train a smaller one"
         )
-
-
-def _failed(adapter: Adapter, error: Exception) -> QuintetError:
-    if isinstance(error, QuintetError):
-        return error
-    logger.error("the expert in %s cannot be loaded", adapter.folder, exc_info=error)
-    return ModelError(f"the expert in {adapter.folder} cannot be loaded ({type(error).__name__}: {error}); ask again")

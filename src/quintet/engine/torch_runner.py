@@ -15,7 +15,14 @@ from transformers import PreTrainedConfig
 from quintet.base_model import pick_device
 from quintet.engine.base import Adapter, DeviceInfo
 from quintet.engine.batch import Chunk, Prepared
-from quintet.engine.expert_memory import affordable_bytes, held_bytes, memory_limit, model_bytes, stored_bytes, tensors_of
+from quintet.engine.expert_memory import (
+    affordable_bytes,
+    held_bytes,
+    memory_limit,
+    model_bytes,
+    stored_bytes,
+    tensors_of,
+)
 from quintet.engine.experts import Expert, is_full, load_paged, read_expert
 from quintet.engine.mixed_linear import Mixer
 from quintet.engine.paged_attention import (
@@ -112,10 +119,10 @@ class TorchRunner:
             self.install(adapter.digest, self.prepare(adapter))
         return self._experts[adapter.digest].virtual
 
-    def unload(self, digest: str) -> None:
-        """Forget an expert; a chunk of it is an error from now on."""
-        self._experts.pop(digest, None)
+    def unload(self, digest: str) -> Expert | None:
+        """Forget an expert, a chunk of which is an error from now on; return it, if it was installed."""
         self._mixer.remove(digest)
+        return self._experts.pop(digest, None)
 
     @torch.inference_mode()
     def step(self, chunks: Sequence[Chunk]) -> Tensor:

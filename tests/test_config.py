@@ -220,3 +220,10 @@ def test_a_url_of_the_registry_is_never_shown() -> None:
 def test_an_unknown_key_of_the_registry_is_refused() -> None:
     message = refusal(GOOD + "registry: {databse: 'postgresql://ada:s3cret@host/quintet'}\n")
     assert message == "quintet.yaml:13: registry.databse: unknown key; did you mean 'database'?"
+
+
+@pytest.mark.parametrize(("written", "mode"), [("off", "off"), ("'off'", "off"), ("required", "required")])
+def test_a_bare_off_is_a_word_where_a_word_is_expected(project: Project, written: str, mode: str) -> None:
+    path = project.root / "quintet.yaml"
+    path.write_text(path.read_text() + f"serving: {{keys: {written}}}\n")
+    assert Project.load(project.root).config.serving.keys == mode

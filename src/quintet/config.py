@@ -3,18 +3,22 @@
 import difflib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError, model_validator
 
 from quintet.endpoint import EndpointSettings
 from quintet.errors import ConfigError
 
 CONFIG_NAME = "quintet.yaml"
-RESERVED_NAMES = frozenset({"base", "models", "infer", "ask"})
+BASE = "base"
+"""The name of the bare base, where a department's could stand."""
+RESERVED_NAMES = frozenset({BASE, "models", "infer", "ask"})
+KeyMode = Literal["auto", "required", "off"]
+"""When a request needs a key: once there is one, always, never."""
 
 
 class _Section(BaseModel):
@@ -178,11 +182,17 @@ class EvaluationConfig(_Section):
 Precision = Literal["float32", "bfloat16", "float16", "int8"]
 
 
+def _off(value: object) -> object:
+    # YAML reads the bare word as a truth value.
+    return "off" if value is False else value
+
+
 class ServingConfig(_Section):
     """How experts are served."""
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    keys: Annotated[KeyMode, BeforeValidator(_off)] = "auto"
     default_model: str | None = None
     cors_origins: tuple[str, ...] = ()
     max_queue: int = Field(64, ge=1)
@@ -213,9 +223,10 @@ class Config(_Section):
 class Project:
     """A folder with a quintet.yaml, and where its things lie."""
 
-    def __init__(self, root: Path, config: Config) -> None:
+    def __init__(self, root: Path, config: Config, *, has_base: bool = True) -> None:
         self.root = root
         self.config = config
+        self._has_base = has_base
 
     @classmethod
     def load(cls, root: Path) -> "Project":
@@ -227,6 +238,16 @@ class Project:
             return cls(root, parse_config(path.read_text("utf-8"), path))
         except UnicodeDecodeError as error:
             raise ConfigError(f"{path} is not UTF-8 at byte {error.start + 1}; save it as UTF-8") from None
+
+    @property
+    def models(self) -> list[str]:
+        """The names that can be asked: those of the departments, and that of the bare base."""
+        return [*self.config.departments, *([BASE] if self._has_base else [])]
+
+    def seen_by(self, may_ask: Callable[[str], bool]) -> "Project":
+        """Return the project as it is to someone who may ask only some of its models: the others are not there."""
+        seen = {name: section for name, section in self.config.departments.items() if may_ask(name)}
+        return Project(self.root, self.config.model_copy(update={"departments": seen}), has_base=may_ask(BASE))
 
     def department(self, name: str) -> DepartmentConfig:
         """Return the department, or raise ConfigError naming the ones there are."""
@@ -328,10 +349,10 @@ def _repeated_keys(node: yaml.Node | None) -> Iterator[tuple[int, str]]:
 
 def _check_default_model(config: Config, tree: yaml.Node | None, path: Path) -> list[str]:
     name = config.serving.default_model
-    if name is None or name == "base" or name in config.departments:
+    if name is None or name == BASE or name in config.departments:
         return []
     line = _line_of(tree, ("serving", "default_model"))
-    known = ", ".join([*config.departments, "base"])
+    known = ", ".join([*config.departments, BASE])
     return [f"{path}:{line}: serving.default_model: {name!r} is no department; expected one of: {known}"]
 
 

@@ -14,6 +14,9 @@
     │   └── UnusableAnswerError   1   502   it cannot be used for one question; others may do
     ├── ExportError              10   500   an expert cannot be exported, or came out as another
     ├── RequestError              5   400   a request cannot be served as it stands
+    ├── KeyRequiredError          1   401   no key, or one that opens nothing
+    ├── RoleError                 1   403   a key without the role that this takes
+    ├── BudgetError               1   429   a key has used up what it may use for now
     ├── BusyError                 6   429   the queue is full
     │   └── DeadlineError         6   503   the answer was not ready within its time
     └── RegistryError             8   500   the registry refuses what it was asked to do
@@ -68,7 +71,7 @@ class UnknownModelError(ModelError):
     code = "model_not_found"
 
     def __init__(self, name: str, known: list[str]) -> None:
-        super().__init__(f"there is no model named {name!r}; there are: {', '.join(known)}")
+        super().__init__(f"there is no model named {name!r}; there are: {', '.join(known) or 'none'}")
 
 
 class NotTrainedError(ModelError):
@@ -158,6 +161,40 @@ class RequestError(QuintetError):
         super().__init__(message)
         self.param = param
         self.code = code
+
+
+class KeyRequiredError(QuintetError):
+    """A request came without a key that opens anything; it does not tell why, so that nobody learns by trying."""
+
+    status = 401
+    code = "invalid_api_key"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "expected a valid key, as in 'Authorization: Bearer qk_...' or 'X-API-Key: qk_...'; found none, or one "
+            "that is wrong, expired or revoked; ask whoever runs this server for one"
+        )
+
+
+class RoleError(QuintetError):
+    """A key lacks the role that an act takes."""
+
+    status = 403
+    code = "insufficient_permissions"
+
+    def __init__(self, role: str) -> None:
+        super().__init__(f"this takes a key with the role {role!r}; make one: quintet keys create --role {role}")
+
+
+class BudgetError(QuintetError):
+    """A key has used up what it may use for now; `retry_after` is in seconds."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class BusyError(QuintetError):

@@ -1,6 +1,7 @@
 """An expert's folder and the base → the model that answers. Knows transformers and PEFT; nothing of departments."""
 
 import copy
+import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,11 +51,23 @@ def takes_padding(model: Any) -> bool:
     return not model.active_peft_config.is_prompt_learning or kind == PeftType.PREFIX_TUNING
 
 
+def settle_adapter_config(path: Path, base: str) -> None:
+    """Make PEFT's config depend on what was trained alone: it lists modules in random order, and names our folder."""
+    settings = json.loads(path.read_text("utf-8"))
+    settings["base_model_name_or_path"] = base
+    for key in ("target_modules", "feedforward_modules", "exclude_modules"):
+        if isinstance(settings.get(key), list):
+            settings[key].sort()
+    path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
 # What PEFT warns of and is as it should be: it numbers places itself; AdaLoRA's ranks are found under other names;
-# "ref", by which TRL names what DPO started from, is a part of the word "prefix".
+# "ref", by which TRL names what DPO started from, is a part of the word "prefix"; an adapter of a tied head is the
+# head's alone, and `merge` unties it.
 KNOWN_WARNINGS = (
     "Position ids are not supported for parameter efficient tuning",
     "The following rank_pattern keys did not match any targeted module",
+    "Model has `tie_word_embeddings=True` and a tied layer is part of the adapter",
     "Adapter name 'ref' should not be contained in the prefix",
 )
 

@@ -6,7 +6,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM
 
-from quintet.config import Project
+from quintet.config import Project, ServingConfig
 from quintet.errors import DataError, MissingFilesError, ModelError
 from quintet.evaluation.answering import greedy
 from quintet.evaluation.compare import evaluate, read_evaluation
@@ -41,6 +41,20 @@ def test_an_expert_that_learnt_its_facts_scores_above_its_base(trained: tuple[Pr
 def test_an_evaluation_is_kept_and_read_back(trained: tuple[Project, Expert]) -> None:
     assert read_evaluation(*trained) is None
     assert evaluate(*trained) == read_evaluation(*trained)
+
+
+@pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="this CPU has no VNNI instructions")
+def test_what_is_evaluated_is_rounded_as_what_is_served(trained: tuple[Project, Expert]) -> None:
+    project, expert = trained
+    plain = evaluate(project, expert)
+    in_int8 = project.config.model_copy(update={"serving": ServingConfig(precision="int8")})
+
+    rounded = evaluate(Project(project.root, in_int8), expert)
+
+    assert (rounded.precision, plain.precision) == ("int8", "float32")
+    assert rounded.identity != plain.identity
+    assert rounded.scores["expert"]["perplexity"] != plain.scores["expert"]["perplexity"]
+    assert rounded.scores["expert"]["perplexity"] == pytest.approx(plain.scores["expert"]["perplexity"], rel=0.05)
 
 
 def test_an_evaluation_of_other_questions_is_not_taken(trained: tuple[Project, Expert]) -> None:

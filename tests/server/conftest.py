@@ -124,7 +124,8 @@ def _serve(app: FastAPI) -> Iterator[str]:
     """Run the application on a free port, in a thread, and yield its address."""
     config = uvicorn.Config(app, port=0, ws="none", log_level="warning", timeout_graceful_shutdown=2)
     server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.bind(("127.0.0.1", 0))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         while not server.started and thread.is_alive():

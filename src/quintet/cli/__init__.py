@@ -19,10 +19,11 @@ from quintet.cli.data import data
 from quintet.cli.evaluate import compare, evaluate, forgetting, measure_each, results_table, tell_verdicts
 from quintet.cli.experts import experts as experts_group
 from quintet.cli.export import export
+from quintet.cli.keys import keys as keys_group
 from quintet.cli.plan import plan as plan_command
 from quintet.cli.release import release, release_all, releases, rollback
 from quintet.cli.train import fail_unless_all, train, train_each
-from quintet.config import CONFIG_NAME, Project
+from quintet.config import BASE, CONFIG_NAME, KeyMode, Project
 from quintet.errors import ConfigError, QuintetError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ app = typer.Typer(
     help="Fine-tune one small model into one expert per department, prove each, and serve them all.",
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_show_locals=False,  # some are secrets
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -99,7 +101,7 @@ def quickstart(
     release_all(project, found)
     fail_unless_all(names, found)
     if serve_:
-        _serve(project, None, None)
+        _serve(project)
     else:
         out.print(f"Next: quintet serve {folder}", style="dim")
 
@@ -111,12 +113,15 @@ def serve(
         int | None,
         typer.Option(min=0, max=65535, help="Port; 0 picks a free one.", show_default="from quintet.yaml"),
     ] = None,
+    no_keys: Annotated[bool, typer.Option("--no-keys", help="Let whoever reaches the server ask everything.")] = False,
 ) -> None:
     """Serve every department over HTTP, from one copy of the base.
 
+    Once there is a key, every request needs one; beyond this machine, nothing is served before there is one.
+
     [bold]Example:[/] quintet serve wrenfield --port 8080
     """
-    _serve(Project.load(folder), host, port)
+    _serve(Project.load(folder), host, port, no_keys=no_keys)
 
 
 def ask(
@@ -132,7 +137,6 @@ def ask(
     [bold]Example:[/] quintet ask "How long does probation last?" -d hr
     """
     from quintet.engine.base import Sampling
-    from quintet.registry.experts import BASE
     from quintet.registry.releases import released_expert
 
     opened = Project.load(project)
@@ -187,7 +191,7 @@ def _load_engine(project: Project, *, tell: bool = False) -> "MixedEngine":
     runner = TorchRunner(source, dtype=served.dtype, int8=served.is_int8)
     if tell:
         where = f"torch on {runner.device_info.device} in {served.precision}, because {served.reason}"
-        out.print(f"Engine: {where}.", style="dim", soft_wrap=True, highlight=False)
+        err.print(f"Engine: {where}.", style="dim", soft_wrap=True, highlight=False)
     # A CPU computes 128 tokens at a time as fast as 512, and those who wait for a token wait for a quarter as long.
     step_tokens = 128 if runner.device_info.device == "cpu" else 512
     settings = project.config.serving
@@ -200,25 +204,44 @@ def _load_engine(project: Project, *, tell: bool = False) -> "MixedEngine":
     )
 
 
-def _serve(project: Project, host: str | None, port: int | None) -> None:
+def _serve(project: Project, host: str | None = None, port: int | None = None, *, no_keys: bool = False) -> None:
     import uvicorn
 
     from quintet.server.app import create_app
 
     settings = project.config.serving
     address = (host or settings.host, settings.port if port is None else port)
+    mode = _key_mode(project, address[0], "off" if no_keys else settings.keys)
     listener = _listen(*address)
     with err.status("Loading the model"):
-        application = create_app(project, _load_engine(project, tell=True))
-    _greet(project, address[0], listener.getsockname()[1])
+        application = create_app(project, _load_engine(project, tell=True), mode)
+    _greet(project, address[0], listener.getsockname()[1], mode)
     server = uvicorn.Server(uvicorn.Config(application, log_level="warning", access_log=False))
     server.run(sockets=[listener])
+
+
+def _key_mode(project: Project, host: str, mode: KeyMode) -> KeyMode:
+    """Return when requests need a key: beyond this machine always, unless told otherwise in so many words."""
+    from quintet.registry.keys import any_keys
+
+    if mode != "auto":
+        return mode
+    if any_keys(project):
+        return "required"
+    if _is_loopback(host):
+        return "auto"
+    raise ConfigError(
+        f"{host} is reachable from other machines, and there are no keys; make one: quintet keys create "
+        f"--department {next(iter(project.config.departments))}; or let whoever reaches it ask everything: "
+        "quintet serve --no-keys"
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:
     """Take the port before the model is loaded, so that a taken one is known at once."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
+    # asyncio sends small pieces at once only where the protocol is named; else each may wait 40 ms for the one before.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
@@ -229,18 +252,19 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _greet(project: Project, host: str, port: int) -> None:
+def _greet(project: Project, host: str, port: int, mode: KeyMode) -> None:
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
     url = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
     first = next(iter(project.config.departments))
     out.print(f"Serving {escape(project.config.company)} on {url} (docs: {url}/docs). Ctrl+C stops.", soft_wrap=True)
+    key = ' -H "Authorization: Bearer $QUINTET_KEY"' if mode == "required" else ""
     out.print(
-        f"""  curl {url}/api/{first} -H 'Content-Type: application/json' -d '{{"query": "Hello"}}'""",
+        f"""  curl {url}/api/{first}{key} -H 'Content-Type: application/json' -d '{{"query": "Hello"}}'""",
         style="dim", soft_wrap=True, markup=False,
     )  # fmt: skip
-    if not _is_loopback(host):
+    if mode == "off" and not _is_loopback(host):
         err.print(
-            f"[yellow]warning:[/] {host} is reachable from other machines, and there are no keys: "
+            f"[yellow]warning:[/] {host} is reachable from other machines, and no keys are asked for: "
             "anyone who reaches it may ask every department",
             soft_wrap=True,
         )
@@ -271,5 +295,5 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 }
 for name, command in _COMMANDS.items():
     app.command(name)(command)
-for name, group in {"data": data, "experts": experts_group, "bench": bench}.items():
+for name, group in {"data": data, "experts": experts_group, "keys": keys_group, "bench": bench}.items():
     app.add_typer(group, name=name)

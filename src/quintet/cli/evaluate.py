@@ -276,7 +276,7 @@ def compare(
         _trained_by(opened, department, method) for method in dict.fromkeys(part.strip() for part in methods.split(","))
     ]
     if as_json:
-        print_json([describe(one) | {"difference": _difference(one, found[0])} for one in found])
+        print_json([describe(one) | {"difference": f1_difference(one, found[0])} for one in found])
         return
     table = Table("method", "expert", box=SIMPLE_HEAD)
     for heading in ("time", "MB", "F1", f"against {found[0].expert.method}", "95% interval"):
@@ -297,7 +297,8 @@ def _trained_by(project: Project, department: str, method: str) -> Worth:
     return measure(project, expert, again=False)
 
 
-def _difference(one: Worth, first: Worth) -> "dict[str, float] | None":
+def f1_difference(one: Worth, first: Worth) -> "dict[str, float] | None":
+    """Return the mean difference of token F1 on the same questions, and its interval, where both were measured."""
     from quintet.evaluation.bootstrap import paired_interval
     from quintet.evaluation.compare import SEED, f1_of_each
 
@@ -307,7 +308,7 @@ def _difference(one: Worth, first: Worth) -> "dict[str, float] | None":
 
 
 def _compared(one: Worth, first: Worth) -> tuple[str, ...]:
-    difference = _difference(one, first)
+    difference = f1_difference(one, first)
     f1 = "" if one.evaluation is None else f"{one.evaluation.scores['expert']['f1']:.2f}"
     beside = ("", "") if difference is None else (
         f"{difference['mean']:+.2f}", f"{difference['low']:+.2f} to {difference['high']:+.2f}",

@@ -1,18 +1,22 @@
 """Linear layers that many experts share: each token gets its own expert's low-rank part or scale. Knows no files.
 
-`y = W x + B_all ((A_all x) ⊙ mask)`: the experts of a step are stacked, and a token's mask leaves it its own expert's
-ranks alone, so a mixed batch costs two thin products.
+`y = W x + B_all ((A_all x) ⊙ mask)`: the experts of a step lie in one stack of rows, and a token's mask leaves it its
+own expert's ranks alone, so a mixed batch costs two thin products. An expert's rows are the same in all layers, so one
+mask does for all; it enters by copying its own rows, whatever others do.
 
-Shapes: T tokens, E experts of a stack, I inputs, O outputs, R all their ranks together.
+Shapes: T tokens, E experts with scales, I inputs, O outputs, R the rows from the first to the last expert of a step.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from quintet.engine.memory import lazy_zeros
+from quintet.engine.rank_space import RankSpace
 
 
 @dataclass(frozen=True)
@@ -35,153 +39,249 @@ Parts = Mapping[str, LowRank | Scale]
 """An expert's parts, by the path of the linear layer in the model."""
 
 
-@dataclass(frozen=True)
-class StackedLayer:
-    """One layer's parts of all experts of a stack; `ranks` has one number for each expert, 0 where it adds nothing."""
+class RankRows:
+    """The low-rank parts of experts in each layer, row behind row, where a space of `capacity` rows says.
 
-    ranks: tuple[int, ...]
-    down_RI: Tensor | None
+    All rows are finite numbers, so those of no expert, or of one that left, come to nothing behind a mask.
+    """
+
+    def __init__(self, capacity: int, experts: Mapping[str, Parts]) -> None:
+        self.space = RankSpace(capacity)
+        self._written: dict[str, Parts] = {}
+        self._layers: dict[str, tuple[Tensor, Tensor]] = {}
+        for path, part in _low_rank(experts):
+            if path not in self._layers:
+                self._layers[path] = (_zeros(part.down_RI, capacity), _zeros(part.up_RO, capacity))
+
+    def hold(self, experts: Mapping[str, Parts]) -> bool:
+        """Whether there are rows for all of these experts at once, in all of their layers."""
+        fit = sum(map(rank, experts.values())) <= self.space.capacity
+        return fit and all(path in self._layers for path, _ in _low_rank(experts))
+
+    def gather(self, experts: Mapping[str, Parts]) -> bool:
+        """Bring experts in, and closer together; return whether any was written."""
+        for digest, parts in experts.items():
+            if self._written.get(digest) is not parts:
+                self.space.forget(digest)
+        moved = self.space.gather({digest: rank(parts) for digest, parts in experts.items()})
+        for digest in moved:
+            self._write(self.space.ranges[digest], experts[digest])
+            self._written[digest] = experts[digest]
+        return bool(moved)
+
+    def forget(self, digest: str) -> None:
+        """Free an expert's rows."""
+        self.space.forget(digest)
+        self._written.pop(digest, None)
+
+    def forget_all_but(self, experts: Mapping[str, Parts]) -> None:
+        """Free the rows of all that are not among these."""
+        for digest in self._written.keys() - experts.keys():
+            self.forget(digest)
+
+    def _write(self, rows: range, parts: Parts) -> None:
+        for path, (down_RI, up_RO) in self._layers.items():
+            part = parts.get(path)
+            end = rows.start
+            if isinstance(part, LowRank):
+                end += part.down_RI.shape[0]
+                down_RI[rows.start : end] = part.down_RI
+                up_RO[rows.start : end] = part.up_RO
+            if end < rows.stop:
+                down_RI[end : rows.stop] = 0
+                up_RO[end : rows.stop] = 0
+
+    def layer(self, path: str, window: range) -> tuple[Tensor, Tensor]:
+        """Return a layer's rows of a window, `[R, I]` and `[R, O]`."""
+        down_RI, up_RO = self._layers[path]
+        return down_RI[window.start : window.stop], up_RO[window.start : window.stop]
+
+
+def rank(parts: Parts) -> int:
+    """Return how many rows an expert needs: the largest of its ranks."""
+    return max((part.down_RI.shape[0] for part in parts.values() if isinstance(part, LowRank)), default=0)
+
+
+def _low_rank(experts: Mapping[str, Parts]) -> Iterator[tuple[str, LowRank]]:
+    for parts in experts.values():
+        for path, part in parts.items():
+            if isinstance(part, LowRank):
+                yield path, part
+
+
+def _zeros(part_RX: Tensor, capacity: int) -> Tensor:
+    return lazy_zeros((capacity, part_RX.shape[1]), part_RX.device, part_RX.dtype)
+
+
+class Scales:
+    """Tables of factors, one for each side of a layer that is scaled: a row of ones, then one for each such expert."""
+
+    def __init__(self, experts: Mapping[str, Parts]) -> None:
+        scaled = [digest for digest, parts in experts.items() if any(isinstance(p, Scale) for p in parts.values())]
+        self.row = {digest: number for number, digest in enumerate(scaled, 1)}
+        parts = [experts[digest] for digest in scaled]
+        sides = {(path, p.of_input): p.factors for each in parts for path, p in each.items() if isinstance(p, Scale)}
+        self._tables = {
+            side: torch.stack([torch.ones_like(example), *(_factors(each, side, example) for each in parts)])
+            for side, example in sides.items()
+        }
+
+    def table(self, path: str, of_input: bool) -> Tensor:
+        """Return a side's factors, a row for each expert with scales, behind one of ones."""
+        return self._tables[path, of_input]
+
+
+def _factors(parts: Parts, side: tuple[str, bool], example: Tensor) -> Tensor:
+    part = parts.get(side[0])
+    return part.factors if isinstance(part, Scale) and part.of_input == side[1] else torch.ones_like(example)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Whose some tokens are: True at the ranks of others, if there are any, and the row of scales of each."""
+
+    others_TR: Tensor | None
+    scale_T: Tensor
+
+
+@dataclass(frozen=True)
+class MixedLayer:
+    """What the experts of a step do to a layer."""
+
+    down_IR: Tensor | None
     up_RO: Tensor | None
     input_scale_EI: Tensor | None
     output_scale_EO: Tensor | None
 
 
-class Stack:
-    """Some experts' parts, layer by layer."""
-
-    def __init__(self, experts: Mapping[str, Parts]) -> None:
-        self.index = {digest: number for number, digest in enumerate(experts)}
-        paths = dict.fromkeys(path for parts in experts.values() for path in parts)
-        self.layers = {path: _stack_layer([parts.get(path) for parts in experts.values()]) for path in paths}
-
-    @property
-    def size(self) -> int:
-        """How many ranks its layers have together."""
-        return sum(sum(layer.ranks) for layer in self.layers.values())
-
-
-def _stack_layer(parts: Sequence[LowRank | Scale | None]) -> StackedLayer:
-    low = [part for part in parts if isinstance(part, LowRank)]
-    return StackedLayer(
-        tuple(part.down_RI.shape[0] if isinstance(part, LowRank) else 0 for part in parts),
-        _join([part.down_RI for part in low]),
-        _join([part.up_RO for part in low]),
-        _stack_scales(parts, of_input=True),
-        _stack_scales(parts, of_input=False),
-    )
-
-
-def _join(tensors: list[Tensor]) -> Tensor | None:
-    if len(tensors) < 2:
-        return tensors[0] if tensors else None
-    return torch.cat(tensors)
-
-
-def _stack_scales(parts: Sequence[LowRank | Scale | None], of_input: bool) -> Tensor | None:
-    """Return a row of factors for each expert, and one of ones behind them, for tokens of no expert."""
-    scales = [part if isinstance(part, Scale) and part.of_input == of_input else None for part in parts]
-    example = next((scale.factors for scale in scales if scale), None)
-    if example is None:
-        return None
-    ones = torch.ones_like(example)
-    return torch.stack([*(scale.factors if scale else ones for scale in scales), ones])
-
-
-@dataclass
-class Rows:
-    """Whose the rows of a layer's input are: an index into the stack for each, -1 for no expert."""
-
-    owner_T: Tensor
-    owners: frozenset[int]
-    _masks: dict[tuple[int, ...], Tensor | None] = field(default_factory=dict)
-
-    def mask(self, ranks: tuple[int, ...], dtype: torch.dtype) -> Tensor | None:
-        """Return `[T, R]`, one where the rank is of the row's own expert; None where all of them always are."""
-        if ranks not in self._masks:
-            ranked = {number for number, rank in enumerate(ranks) if rank}
-            self._masks[ranks] = None if self.owners == ranked and len(ranked) == 1 else self._mask(ranks, dtype)
-        return self._masks[ranks]
-
-    def _mask(self, ranks: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        owner_R = torch.tensor([number for number, rank in enumerate(ranks) for _ in range(rank)])
-        return (self.owner_T[:, None] == owner_R.to(self.owner_T.device)[None]).to(dtype)
-
-
 class Mixer:
     """Adds the experts' parts to a model's linear layers, whose own weights stay as they are.
 
-    The stacks of the last sets of experts are kept, `KEPT` of them: with experts that come and go, as sequences do, a
-    stack that holds a few more than are asked for serves as well.
+    For one thread, except `reserve`.
     """
-
-    KEPT = 2
 
     def __init__(self, model: nn.Module, head: nn.Module | None) -> None:
         self._model = model
         self._head = head
         self._experts: dict[str, Parts] = {}
         self._mixed: set[str] = set()
-        self._stacks: list[Stack] = []
-        self._layers: Mapping[str, StackedLayer] = {}
-        self._rows: Rows | None = None
-        self._head_rows: Rows | None = None
+        self._rows = RankRows(0, {})
+        self._reserved: RankRows | None = None
+        self._scales = Scales({})
+        # The experts of the last step, or none when anything has to be done before the next of the same.
+        self._settled: frozenset[str] = frozenset()
+        self._ranges: Mapping[str, range] = {}
+        self._window = range(0)
+        self._mixed_layers: Mapping[str, MixedLayer] = {}
+        self._layers: Mapping[str, MixedLayer] = {}
+        self._tokens: Tokens | None = None
+        self._head_tokens: Tokens | None = None
 
+    @torch.inference_mode()
+    def reserve(self, digest: str, parts: Parts) -> None:
+        """Make room for an expert, from any thread, so that adding it then takes no time."""
+        experts, inside = {**self._experts, digest: parts}, list(self._rows.space.ranges)
+        if not self._rows.hold(experts):
+            reserved = self._larger(experts)
+            reserved.gather({digest: experts[digest] for digest in inside if digest in experts})
+            self._reserved = reserved
+
+    @torch.inference_mode()
     def add(self, digest: str, parts: Parts) -> None:
         """Hold an expert's parts; those of a digest that it holds already are replaced."""
         self.remove(digest)
         for path in parts:
             self._mix(path)
         self._experts[digest] = parts
+        if not self._rows.hold(self._experts):
+            reserved, self._reserved = self._reserved, None
+            fits = reserved is not None and reserved.hold(self._experts)
+            self._rows = reserved if reserved and fits else self._larger(self._experts)
+            self._rows.forget_all_but(self._experts)
+        self._scales = Scales(self._experts)
 
     def remove(self, digest: str) -> None:
-        """Forget an expert's parts, and every stack that has them."""
-        self._experts.pop(digest, None)
-        self._stacks = [stack for stack in self._stacks if digest not in stack.index]
+        """Forget an expert's parts, and free its rows."""
+        if self._experts.pop(digest, None) is not None:
+            self._rows.forget(digest)
+            self._scales = Scales(self._experts)
+            self._settled = frozenset()
+
+    def _larger(self, experts: Mapping[str, Parts]) -> RankRows:
+        """Return rows for all of these, and twice as many as before: so they seldom grow."""
+        needed, now = sum(map(rank, experts.values())), self._rows.space.capacity
+        return RankRows(max(needed, 2 * now) if needed > now else now, experts)
 
     @contextmanager
     def rows_of(self, owners: Sequence[str | None], head_rows: Sequence[int], device: Any) -> Iterator[None]:
         """Say whose each row of the next forward is, by digest, and which rows reach the head."""
-        active = sorted({digest for digest in owners if digest is not None and self._experts.get(digest)})
+        active = {owner: self._experts[owner] for owner in dict.fromkeys(owners) if owner in self._experts}
         if not active:
             yield
             return
-        stack = self._stack(active)
-        numbers = [-1 if digest is None else stack.index.get(digest, -1) for digest in owners]
-        self._layers = stack.layers
-        self._rows = _rows(numbers, device)
-        self._head_rows = _rows([numbers[row] for row in head_rows], device)
+        if active.keys() != self._settled:
+            self._enter(active)
+        self._layers = self._mixed_layers
+        self._tokens = self._tokens_of(owners, device)
+        self._head_tokens = self._tokens_of([owners[row] for row in head_rows], device)
         try:
             yield
         finally:
-            self._layers, self._rows, self._head_rows = {}, None, None
+            self._layers, self._tokens, self._head_tokens = {}, None, None
 
-    def _stack(self, active: Sequence[str]) -> Stack:
-        """Return a stack of these experts, or one that has them and at most as many ranks of others."""
-        ranks = sum(_ranks(self._experts[digest]) for digest in active)
-        for stack in self._stacks:
-            if stack.index.keys() >= set(active) and stack.size <= 2 * ranks:
-                self._stacks.remove(stack)
-                break
-        else:
-            stack = Stack({digest: self._experts[digest] for digest in active})
-        self._stacks = [stack, *self._stacks][: self.KEPT]
-        return stack
+    def _enter(self, active: Mapping[str, Parts]) -> None:
+        """Bring experts into their rows; where they still move, the next step of the same goes on with it."""
+        ranked = {digest: parts for digest, parts in active.items() if rank(parts)}
+        moved = self._rows.gather(ranked)
+        self._settled = frozenset() if moved else frozenset(active)
+        self._ranges = {digest: self._rows.space.ranges[digest] for digest in ranked}
+        self._window = self._rows.space.window(ranked)
+        self._mixed_layers = {path: self._mixed_layer(path, active) for parts in active.values() for path in parts}
+
+    def _mixed_layer(self, path: str, active: Mapping[str, Parts]) -> MixedLayer:
+        """Return what these experts do to a layer."""
+        parts = [each[path] for each in active.values() if path in each]
+        sides = {part.of_input for part in parts if isinstance(part, Scale)}
+        down_RI = up_RO = None
+        if any(isinstance(part, LowRank) for part in parts):
+            down_RI, up_RO = self._rows.layer(path, self._window)
+        return MixedLayer(
+            None if down_RI is None else down_RI.T,
+            up_RO,
+            self._scales.table(path, True) if True in sides else None,
+            self._scales.table(path, False) if False in sides else None,
+        )
+
+    def _tokens_of(self, owners: Sequence[str | None], device: Any) -> Tokens:
+        rows = [self._scales.row.get(owner, 0) if owner else 0 for owner in owners]
+        return Tokens(self._others(owners, device), torch.tensor(rows, device=device))
+
+    def _others(self, owners: Sequence[str | None], device: Any) -> Tensor | None:
+        """Return `[T, R]`, True where a rank is not of the token's own expert; None where all always are."""
+        ranges = [self._ranges.get(owner, range(0)) if owner else range(0) for owner in owners]
+        if all(own == self._window for own in ranges):
+            return None
+        bounds = [[own.start for own in ranges], [own.stop for own in ranges]]
+        start_T1, stop_T1 = torch.tensor(bounds, device=device).unsqueeze(-1)
+        rows_R = torch.arange(self._window.start, self._window.stop, device=device)
+        others_TR: Tensor = (rows_R < start_T1) | (rows_R >= stop_T1)
+        return others_TR
 
     def _mix(self, path: str) -> None:
         if path not in self._mixed:
             _MixedLinear(self, path, self._model.get_submodule(path), self._head)
             self._mixed.add(path)
 
-    def layer(self, path: str) -> StackedLayer | None:
+    def layer(self, path: str) -> MixedLayer | None:
         """Return what the experts of this forward do to a layer, if anything."""
         return self._layers.get(path)
 
-    def rows(self, of_head: bool) -> Rows:
-        """Return whose the rows are that a layer sees."""
-        rows = self._head_rows if of_head else self._rows
-        if rows is None:
+    def tokens(self, of_head: bool) -> Tokens:
+        """Return whose the tokens are that a layer sees."""
+        tokens = self._head_tokens if of_head else self._tokens
+        if tokens is None:
             raise RuntimeError("a layer was asked for its experts outside of a step")
-        return rows
+        return tokens
 
 
 class _MixedLinear:
@@ -198,28 +298,20 @@ class _MixedLinear:
         layer = self._mixer.layer(self._path)
         if layer is None or layer.input_scale_EI is None:
             return None
-        scale_TI = layer.input_scale_EI[self._mixer.rows(self._of_head).owner_T]
+        scale_TI = layer.input_scale_EI[self._mixer.tokens(self._of_head).scale_T]
         return (arguments[0] * scale_TI, *arguments[1:])
 
     def _after(self, _: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor | None:
         layer = self._mixer.layer(self._path)
         if layer is None:
             return None
-        rows = self._mixer.rows(self._of_head)
-        if layer.down_RI is not None and layer.up_RO is not None:
-            hidden_TR = arguments[0].flatten(0, -2) @ layer.down_RI.T
-            mask_TR = rows.mask(layer.ranks, hidden_TR.dtype)
-            if mask_TR is not None:
-                hidden_TR = hidden_TR * mask_TR
+        tokens = self._mixer.tokens(self._of_head)
+        if layer.down_IR is not None and layer.up_RO is not None:
+            hidden_TR = arguments[0].flatten(0, -2) @ layer.down_IR
+            if tokens.others_TR is not None:
+                # Not a product: another's part may overflow, and what is no number would stay none.
+                hidden_TR.masked_fill_(tokens.others_TR, 0)
             output.view(-1, output.shape[-1]).addmm_(hidden_TR, layer.up_RO)
         if layer.output_scale_EO is not None:
-            output = output * layer.output_scale_EO[rows.owner_T]
+            output = output * layer.output_scale_EO[tokens.scale_T]
         return output
-
-
-def _rows(numbers: list[int], device: Any) -> Rows:
-    return Rows(torch.tensor(numbers, dtype=torch.long, device=device), frozenset(numbers))
-
-
-def _ranks(parts: Parts) -> int:
-    return sum(part.down_RI.shape[0] for part in parts.values() if isinstance(part, LowRank))

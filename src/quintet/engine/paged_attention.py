@@ -10,15 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from quintet.engine.memory import lazy_zeros
 from quintet.errors import ModelError
 
 PAGED = "quintet_paged"
@@ -76,8 +75,8 @@ class PagedStore:
         places = blocks * block_size
         self._layers = {
             layer: (
-                _zeros((places, shape.heads, shape.key_size), device, dtype),
-                _zeros((places, shape.heads, shape.value_size), device, dtype),
+                lazy_zeros((places, shape.heads, shape.key_size), device, dtype),
+                lazy_zeros((places, shape.heads, shape.value_size), device, dtype),
             )
             for layer, shape in shapes.items()
         }
@@ -107,13 +106,6 @@ class PagedStore:
         """Return where the places from `start` to `end` of a sequence with these blocks are."""
         size = self.block_size
         return [blocks[place // size] * size + place % size for place in range(start, end)]
-
-
-def _zeros(shape: tuple[int, ...], device: torch.device | str, dtype: torch.dtype) -> Tensor:
-    """Return zeros; on a CPU they take no memory before they are written, as torch's own would."""
-    if torch.device(device).type != "cpu":
-        return torch.zeros(shape, device=device, dtype=dtype)
-    return torch.from_numpy(np.zeros(prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
 
 
 class Reads(NamedTuple):

@@ -152,6 +152,7 @@ class TorchRunner:
             self._check_fits(expert.model, folder)
             if is_full(folder):
                 self._pack(expert.model)
+        self._mixer.reserve(adapter.digest, expert.parts)
         return expert
 
     def _pack(self, model: Any) -> None:

@@ -31,7 +31,7 @@ class Losses(NamedTuple):
 def answer_losses(model: Any, rows: Sequence[Encoded]) -> Losses:
     """Return the loss of each row's answer, given what stands before it."""
     nats = [0.0] * len(rows)
-    for chosen in _batches(rows, int(model.get_output_embeddings().weight.shape[0])):
+    for chosen in _batches(rows, int(model.get_output_embeddings().out_features)):
         for index, loss in zip(chosen, _batch_losses(model, [rows[index] for index in chosen]), strict=True):
             nats[index] = loss
     return Losses(nats, [len(row.answer) for row in rows])

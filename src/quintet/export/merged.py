@@ -47,6 +47,7 @@ def merge(project: Project, expert: Expert) -> PreTrainedModel:
     if not expert.is_adapter:
         return model
     tuned = load_expert_model(expert.folder, model)
+    _untie(tuned.get_base_model())
     try:
         with quietly():
             merged: PreTrainedModel = tuned.merge_and_unload(safe_merge=True)
@@ -56,6 +57,15 @@ def merge(project: Project, expert: Expert) -> PreTrainedModel:
             f"take: quintet export {expert.name} --format adapter"
         ) from error
     return merged
+
+
+def _untie(model: Any) -> None:
+    """Give head and embeddings weights of their own where one of the two has an adapter, and they shared theirs."""
+    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    has_adapter = hasattr(head, "base_layer") or hasattr(embeddings, "base_layer")
+    if has_adapter and head.weight is embeddings.weight:
+        getattr(head, "base_layer", head).weight = torch.nn.Parameter(head.weight.detach().clone())
+        model.config.get_text_config().tie_word_embeddings = False
 
 
 def write_merged(model: Any, translator: ChatTranslator, dtype: torch.dtype, folder: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.orm import Session
 
 from quintet.config import Project
@@ -17,13 +17,14 @@ from quintet.registry.tables import AuditRow
 
 @dataclass(frozen=True)
 class Act:
-    """One thing that was done; `version` is None where it was not about one version."""
+    """One thing that was done; `department`, `version` and `key_id` are None where it was not about one."""
 
     at: datetime
     who: str
     act: str
-    department: str
+    department: str | None
     version: int | None
+    key_id: str | None
     reason: str | None
     details: dict[str, Any]
 
@@ -40,9 +41,10 @@ def current_user() -> str:
 def write_act(
     session: Session,
     act: str,
-    department: str,
-    version: int | None,
+    department: str | None = None,
+    version: int | None = None,
     *,
+    key_id: str | None = None,
     by: str | None = None,
     reason: str | None = None,
     **details: Any,
@@ -54,6 +56,7 @@ def write_act(
         act=act,
         department=department,
         version=version,
+        key_id=key_id,
         reason=reason,
         details=details,
     )
@@ -63,11 +66,18 @@ def write_act(
 
 def read_acts(project: Project, department: str, version: int | None = None) -> list[Act]:
     """Return what was done to a department, or to one version of it, oldest first."""
-    query = select(AuditRow).where(AuditRow.department == department).order_by(AuditRow.id)
-    if version is not None:
-        query = query.where(AuditRow.version == version)
+    wanted = AuditRow.department == department
+    return _read(project, wanted if version is None else and_(wanted, AuditRow.version == version))
+
+
+def read_key_acts(project: Project, key_id: str | None = None) -> list[Act]:
+    """Return what was done to a key, or to all keys, oldest first."""
+    return _read(project, AuditRow.key_id.is_not(None) if key_id is None else AuditRow.key_id == key_id)
+
+
+def _read(project: Project, wanted: ColumnElement[bool]) -> list[Act]:
     with reading(project) as session:
         return [
-            Act(row.at, row.who, row.act, row.department, row.version, row.reason, row.details)
-            for row in session.scalars(query)
+            Act(row.at, row.who, row.act, row.department, row.version, row.key_id, row.reason, row.details)
+            for row in session.scalars(select(AuditRow).where(wanted).order_by(AuditRow.id))
         ]

@@ -20,11 +20,15 @@ from quintet.config import Project
 from quintet.errors import ConfigError, RegistryError, UnreachableError
 
 DATABASE_FILE = "quintet.db"
-HEAD = "0001"
+HEAD = "0002"
 """The newest of the migrations: a database that has it needs none of them."""
 BUSY_SECONDS = 30.0
+COUNTING_SECONDS = 5
 _WRITERS_LOCK = int.from_bytes(b"quintet", "big")
 _WRITES = "quintet_writes"
+_COUNTS = "quintet_counts"
+_SQLITE_COUNTS = (f"PRAGMA busy_timeout = {COUNTING_SECONDS * 1000}", "PRAGMA synchronous = NORMAL")
+_POSTGRESQL_COUNTS = f"SET LOCAL lock_timeout = '{COUNTING_SECONDS}s'; SET LOCAL synchronous_commit = off"
 
 # A forked child must not use what its parent has open, so that engines are kept by process.
 _engines: dict[tuple[int, URL], Engine] = {}
@@ -49,6 +53,35 @@ def writing(project: Project) -> Iterator[Session]:
     with _explained(url), Session(_open(url).execution_options(**{_WRITES: True})) as session, session.begin():
         _wait_for_other_writers(session.connection())
         yield session
+
+
+@contextmanager
+def counting(project: Project) -> Iterator[Connection]:
+    """Yield a connection to count with, as each request may: it waits for no writers but those of the rows it locks.
+
+    When the power fails, the counts of the last moment may be lost; when a process is killed, none are. Raises
+    UnreachableError when the database does not answer, or a writer takes longer than a request can wait.
+    """
+    url = database_url(project)
+    with _explained(url), _open(url).execution_options(**{_WRITES: True, _COUNTS: True}).begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql(_POSTGRESQL_COUNTS)
+        yield connection
+
+
+@contextmanager
+def held_open(project: Project) -> Iterator[None]:
+    """Keep a SQLite file open: the last to close one writes its log back, which each request would have to wait for."""
+    url = database_url(project)
+    if url.get_backend_name() != "sqlite":
+        yield
+        return
+    with _explained(url):
+        connection = _open(url).connect()
+        connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")
+        connection.rollback()
+    with connection:
+        yield
 
 
 def database_url(project: Project) -> URL:
@@ -110,8 +143,11 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(_WRITES)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = connection.get_execution_options()
+    if options.get(_COUNTS):
+        for setting in _SQLITE_COUNTS:
+            connection.exec_driver_sql(setting)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get(_WRITES) else "BEGIN")
 
 
 def _wait_for_other_writers(connection: Connection) -> None:

@@ -11,7 +11,7 @@ from quintet.config import Project
 from quintet.errors import RegistryError, UnknownModelError
 from quintet.registry.audit import write_act
 from quintet.registry.database import writing
-from quintet.registry.experts import BASE, DELETED_FILE, adopt, check_department, find_row, write_json
+from quintet.registry.experts import DELETED_FILE, adopt, check_department, find_row, write_json
 from quintet.registry.releases import live_split
 from quintet.registry.tables import ExpertRow
 
@@ -28,7 +28,7 @@ def delete_expert(project: Project, name: str, *, reason: str | None = None, by:
     with writing(project) as session:
         row = find_row(session, name)
         if row is None:
-            raise UnknownModelError(name, [*project.config.departments, BASE])
+            raise UnknownModelError(name, project.models)
         if row.version in dict(live_split(session, department)):
             raise RegistryError(
                 f"{name} answers for {department} now; release another version, or: quintet rollback {department}"

@@ -35,8 +35,6 @@ from quintet.registry.audit import write_act
 from quintet.registry.database import reading, writing
 from quintet.registry.tables import ExpertRow, NumberRow
 
-BASE = "base"
-"""The name of the bare base, where an expert's could stand."""
 ADAPTER_CONFIG = "adapter_config.json"
 HELD_OUT_FILE = "held_out.jsonl"
 """In a run's folder: the questions that its training did not see."""
@@ -188,14 +186,14 @@ def look_up(project: Project, name: str) -> Expert:
             return expert_of(project, row)
     experts = {expert.name: expert for expert in list_experts(project, name.partition("@")[0])}
     if name not in experts:
-        raise UnknownModelError(name, [*project.config.departments, BASE, *experts])
+        raise UnknownModelError(name, [*project.models, *experts])
     return experts[name]
 
 
 def check_department(project: Project, name: str) -> None:
     """Raise UnknownModelError when the project has no department of the name `hr` or `hr@1`."""
     if name.partition("@")[0] not in project.config.departments:
-        raise UnknownModelError(name, [*project.config.departments, BASE])
+        raise UnknownModelError(name, project.models)
 
 
 def fetch_expert(project: Project, expert: Expert) -> Expert:
@@ -386,7 +384,7 @@ def record_metrics(project: Project, name: str, metrics: Mapping[str, Any]) -> N
     with writing(project) as session:
         row = find_row(session, name)
         if row is None:
-            raise UnknownModelError(name, [*project.config.departments])
+            raise UnknownModelError(name, project.models)
         row.metrics = dict(metrics)
 
 

@@ -115,8 +115,42 @@ class ReleaseRow(Table):
     before: Mapped[int | None] = mapped_column(ForeignKey("releases.id"))
 
 
+class KeyRow(Table):
+    """Who may ask what, and until when; the key itself is not kept, but the SHA-256 of it.
+
+    `id` is the part of a key that is no secret; `departments` may be `*`, for all there are or will be.
+    """
+
+    __tablename__ = "keys"
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str | None]
+    departments: Mapped[list[str]]
+    roles: Mapped[list[str]]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
+class BudgetRow(Table):
+    """How many of a unit a key may use in a period; `used` are of the one that began at `started`, a Unix time."""
+
+    __tablename__ = "budgets"
+
+    key_id: Mapped[str] = mapped_column(ForeignKey("keys.id"), primary_key=True)
+    unit: Mapped[str] = mapped_column(String(16), primary_key=True)
+    period: Mapped[str] = mapped_column(String(16), primary_key=True)
+    allowed: Mapped[int] = mapped_column(BigInteger)
+    used: Mapped[int] = mapped_column(BigInteger)
+    started: Mapped[int] = mapped_column(BigInteger)
+
+
 class AuditRow(Table):
-    """One act, as it was done; rows are added and never changed, which the database itself sees to."""
+    """One act on a department, a version of one, a key, or the whole; rows are added and never changed.
+
+    The database itself sees to that.
+    """
 
     __tablename__ = "audit"
 
@@ -124,7 +158,8 @@ class AuditRow(Table):
     at: Mapped[datetime]
     who: Mapped[str]
     act: Mapped[str] = mapped_column(String(32))
-    department: Mapped[str] = mapped_column(String(64), index=True)
+    department: Mapped[str | None] = mapped_column(String(64), index=True)
     version: Mapped[int | None]
+    key_id: Mapped[str | None] = mapped_column(String(16))
     reason: Mapped[str | None]
     details: Mapped[dict[str, Any]]

@@ -2,51 +2,77 @@
 
 import logging
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from quintet import __version__
-from quintet.config import Project
+from quintet.config import KeyMode, Project
 from quintet.engine.base import Engine
-from quintet.errors import ModelError, RegistryError
-from quintet.server import routes_departments, routes_openai, routes_status
+from quintet.errors import ModelError, QuintetError, RegistryError
+from quintet.registry.database import held_open
+from quintet.server import metering, routes_departments, routes_openai, routes_status
+from quintet.server.auth import Authentication, Door
 from quintet.server.catalog import Catalog
 from quintet.server.error_responses import UnexpectedErrors, add_error_handlers
+from quintet.server.metering import Ledger
 from quintet.server.services import Services
 
 logger = logging.getLogger("quintet.server")
 
 
-def create_app(project: Project, engine: Engine) -> FastAPI:
-    """Return the ASGI application that serves the project from `engine`, and closes it at the end."""
+def create_app(project: Project, engine: Engine, keys: KeyMode | None = None) -> FastAPI:
+    """Return the ASGI application that serves the project from `engine`, and closes it at the end.
+
+    `keys` says when a request needs one, in place of what the project says.
+    """
+    ledger = Ledger(project)
     services = Services(project, engine, Catalog(project, engine))
     app = FastAPI(
         title="Quintet",
         version=__version__,
         summary=f"The department experts of {project.config.company}.",
-        lifespan=_lifespan(services),
+        lifespan=_lifespan(services, ledger),
     )
     app.state.services = services
     app.include_router(routes_status.router)
     app.include_router(routes_openai.router)
     app.include_router(routes_departments.router)
     add_error_handlers(app)
+    settings = project.config.serving
+    app.add_middleware(Authentication, door=Door(project, keys or settings.keys, ledger))
     app.add_middleware(UnexpectedErrors)
-    if origins := project.config.serving.cors_origins:
-        app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"])
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["Retry-After", *metering.HEADERS],
+        )
     return app
 
 
-def _lifespan(services: Services) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(services: Services, ledger: Ledger) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        await _load_default_model(services)
-        yield
-        await services.engine.close()
+        with ExitStack() as held:
+            _hold_open(services.project, held)
+            await _load_default_model(services)
+            yield
+            await services.engine.close()
+            await ledger.close()
 
     return lifespan
+
+
+def _hold_open(project: Project, held: ExitStack) -> None:
+    """Keep the registry open; a server whose registry is not there yet starts all the same."""
+    try:
+        held.enter_context(held_open(project))
+    except QuintetError as error:
+        logger.warning("%s", error)
 
 
 async def _load_default_model(services: Services) -> None:

@@ -4,16 +4,17 @@ A department is answered for by its live release; a version that is named, by th
 """
 
 import asyncio
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from quintet.base_model import base_digest, locate
 from quintet.chat import ChatTranslator
-from quintet.config import Project
+from quintet.config import BASE, Project
 from quintet.engine.base import Adapter, Engine
 from quintet.errors import ModelError, NotReleasedError, NotTrainedError, QuintetError
-from quintet.registry.experts import BASE, Expert, fetch_expert, loaded_experts, look_up
+from quintet.registry.experts import Expert, fetch_expert, loaded_experts, look_up
 from quintet.registry.releases import Release, live, released_expert, why_not_released
 from quintet.server.translators import Translators
 
@@ -66,13 +67,21 @@ class Catalog:
         self._translators = Translators()
         self._fetching = asyncio.Lock()
 
+    def seen_as(self, project: Project) -> "Catalog":
+        """Return the catalog of what is seen of the project; what is loaded for one is loaded for all."""
+        seen = copy.copy(self)
+        seen._project = project
+        return seen
+
     def find(self, name: str, key: str = "") -> Expert | None:
         """Return the expert that answers to a name such as `hr` or `hr@1`, or None for `base`.
 
         Where a release is split, the key picks the version. Raises UnknownModelError, NotTrainedError for a department
         without an expert, NotReleasedError for one whose experts may not answer yet.
         """
-        return None if name == BASE else released_expert(self._project, name, key)
+        if name == BASE and BASE in self._project.models:
+            return None
+        return released_expert(self._project, name, key)
 
     async def open(self, name: str, key: str = "") -> Model:
         """Return the model of that name, with its files on this machine; raise ModelError when it cannot answer.

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from quintet.errors import BusyError, QuintetError
+from quintet.errors import BudgetError, BusyError, KeyRequiredError, QuintetError
 from quintet.server.disconnection import ClientGoneError
 
 logger = logging.getLogger("quintet.server")
@@ -80,15 +80,30 @@ class UnexpectedErrors:
         try:
             await self._app(scope, receive, watch)
         except Exception as error:
-            status, body = describe(error)
+            response = refuse(error)
             if not started:
-                await JSONResponse(body, status)(scope, receive, send)
+                await response(scope, receive, send)
+
+
+def refuse(error: Exception) -> Response:
+    """Return the response that tells of what went wrong, and of what to do, where a header says so."""
+    status, body = describe(error)
+    return JSONResponse(body, status, _headers(error))
+
+
+def _headers(error: Exception) -> dict[str, str]:
+    match error:
+        case KeyRequiredError():
+            return {"WWW-Authenticate": 'Bearer realm="quintet"'}
+        case BudgetError():
+            return {"Retry-After": str(error.retry_after)}
+        case BusyError():
+            return {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    return {}
 
 
 async def _on_quintet_error(_: Request, error: Exception) -> Response:
-    status, body = describe(error)
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if isinstance(error, BusyError) else None
-    return JSONResponse(body, status, headers)
+    return refuse(error)
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:

@@ -2,16 +2,19 @@
 
 import time
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 
 from quintet.data.examples import Message
 from quintet.errors import UnknownModelError
 from quintet.server.answering import prepare_answer
+from quintet.server.auth import NEEDS_KEY, ask
 from quintet.server.disconnection import while_connected
-from quintet.server.schemas import Query, QueryAnswer
+from quintet.server.schemas import OVER_BUDGET, REFUSED, Query, QueryAnswer
 from quintet.server.services import Served, Services
 
-router = APIRouter(prefix="/api", tags=["departments"])
+router = APIRouter(
+    prefix="/api", tags=["departments"], dependencies=[*NEEDS_KEY, Depends(ask)], responses={**REFUSED, **OVER_BUDGET}
+)
 
 
 @router.post("/infer/{model}", summary="Ask any model by name: a department, a version (hr@1), or base")
@@ -21,7 +24,7 @@ async def infer(request: Request, model: str, query: Query, served: Served) -> Q
 
 
 @router.post("/{department}", summary="Ask a department")
-async def ask(request: Request, department: str, query: Query, served: Served) -> QueryAnswer:
+async def ask_department(request: Request, department: str, query: Query, served: Served) -> QueryAnswer:
     """Answer one question by the department's expert."""
     departments = list(served.project.config.departments)
     if department not in departments:

@@ -8,16 +8,20 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
+from quintet.config import BASE
 from quintet.data.examples import Message
-from quintet.registry.experts import BASE, Expert
+from quintet.registry.experts import Expert
 from quintet.server.answering import Answer, prepare_answer
+from quintet.server.auth import NEEDS_KEY, ask
 from quintet.server.catalog import Model
 from quintet.server.disconnection import EventStream, while_connected
 from quintet.server.error_responses import describe
 from quintet.server.schemas import (
+    OVER_BUDGET,
+    REFUSED,
     ChatAnswerMessage,
     ChatChoice,
     ChatCompletion,
@@ -28,7 +32,7 @@ from quintet.server.schemas import (
 )
 from quintet.server.services import Served, Services
 
-router = APIRouter(prefix="/v1", tags=["OpenAI"])
+router = APIRouter(prefix="/v1", tags=["OpenAI"], dependencies=[*NEEDS_KEY], responses=REFUSED)
 
 
 @router.get("/models", summary="The models that can answer, as OpenAI lists them")
@@ -36,7 +40,8 @@ async def models(served: Served) -> OpenAIModels:
     """List the departments that have a release, and the base."""
     entries = await served.catalog.entries()
     listed = [_listed(entry.name, entry.expert, served) for entry in entries if entry.expert]
-    return OpenAIModels(data=[*listed, _listed(BASE, None, served)])
+    base = [_listed(BASE, None, served)] if BASE in served.project.models else []
+    return OpenAIModels(data=[*listed, *base])
 
 
 @router.get("/models/{model}", summary="One model, as OpenAI lists it")
@@ -49,6 +54,8 @@ async def model(model: str, served: Served) -> OpenAIModel:
     "/chat/completions",
     summary="OpenAI's chat completions, streamed or whole",
     response_model=ChatCompletion,
+    dependencies=[Depends(ask)],
+    responses=OVER_BUDGET,
 )
 async def chat_completions(request: Request, chat: ChatRequest, served: Served) -> Response | ChatCompletion:
     """Answer a conversation."""

@@ -3,8 +3,9 @@
 from fastapi import APIRouter, Request
 
 from quintet import __version__
+from quintet.server.auth import NEEDS_KEY
 from quintet.server.catalog import Entry
-from quintet.server.schemas import BaseEntry, Health, ModelEntry, ModelsAnswer, ReleaseShare, Welcome
+from quintet.server.schemas import REFUSED, BaseEntry, Health, ModelEntry, ModelsAnswer, ReleaseShare, Welcome
 from quintet.server.services import Served, Services
 
 router = APIRouter(tags=["status"])
@@ -24,16 +25,21 @@ async def welcome(request: Request, served: Served) -> Welcome:
     return Welcome(company=company, version=__version__, device=device, endpoints=endpoints)
 
 
-@router.get("/api/models", summary="Every department: its method, its version, whether it can answer")
+@router.get(
+    "/api/models",
+    summary="Every department: its method, its version, whether it can answer",
+    dependencies=[*NEEDS_KEY],
+    responses=REFUSED,
+)
 async def models(served: Served) -> ModelsAnswer:
-    """List the departments of the project."""
+    """List the departments that the caller may ask."""
     entries = [_entry(served, entry) for entry in await served.catalog.entries()]
     return ModelsAnswer(models=entries, base=BaseEntry(name=served.project.config.base_model))
 
 
 @router.get("/health", summary="The device, and which experts are loaded")
 async def health(served: Served) -> Health:
-    """Say how the server is."""
+    """Say how the server is, and which of the caller's experts are loaded."""
     device = served.engine.device
     loaded = await served.catalog.loaded()
     return Health(device=device.device, gpu_name=device.gpu_name, loaded_models=loaded)

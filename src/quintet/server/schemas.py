@@ -108,6 +108,30 @@ class Health(BaseModel):
     loaded_models: list[str]
 
 
+class ErrorObject(BaseModel):
+    """What went wrong, as OpenAI says it."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorAnswer(BaseModel):
+    """The answer to a request that is refused, or that went wrong."""
+
+    error: ErrorObject
+
+
+REFUSED: dict[int | str, dict[str, Any]] = {
+    401: {"model": ErrorAnswer, "description": "No key, or one that opens nothing."},
+    403: {"model": ErrorAnswer, "description": "The key lacks the role."},
+}
+OVER_BUDGET: dict[int | str, dict[str, Any]] = {
+    429: {"model": ErrorAnswer, "description": "The key's budget is used up, or too many wait; see Retry-After."}
+}
+
+
 class Welcome(BaseModel):
     """What this server is."""
 

@@ -1,14 +1,16 @@
-"""What every route needs, and how a route gets it. Knows nothing of what the routes do."""
+"""What every route needs, and how a route gets it: as its caller may see it. Knows nothing of what the routes do."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from quintet.config import Project
 from quintet.engine.base import Engine
+from quintet.server.auth import Called, Caller
 from quintet.server.catalog import Catalog
+from quintet.server.metering import MeteredEngine
 
 
 @dataclass(frozen=True)
@@ -20,10 +22,18 @@ class Services:
     catalog: Catalog
     started: int = field(default_factory=lambda: int(time.time()))
 
+    def seen_by(self, caller: Caller) -> "Services":
+        """Return them as a caller has them: without the models that they may not ask, and at their expense."""
+        project = self.project.seen_by(caller.may_ask)
+        engine, account = self.engine, caller.account
+        if account is not None and account.limits_tokens:
+            engine = MeteredEngine(engine, account)
+        return replace(self, project=project, catalog=self.catalog.seen_as(project), engine=engine)
 
-def _services(request: Request) -> Services:
+
+def _services(request: Request, caller: Called) -> Services:
     services: Services = request.app.state.services
-    return services
+    return services.seen_by(caller)
 
 
 Served = Annotated[Services, Depends(_services)]

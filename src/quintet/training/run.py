@@ -21,7 +21,7 @@ from quintet import base_model
 from quintet.config import Project
 from quintet.data.loading import write_examples
 from quintet.errors import TrainingError
-from quintet.expert_model import quietly
+from quintet.expert_model import quietly, settle_adapter_config
 from quintet.registry.experts import (
     ADAPTER_CONFIG,
     HELD_OUT_FILE,
@@ -306,20 +306,10 @@ def _save(model: Any, weights: dict[str, torch.Tensor] | None, folder: Path, bas
     if isinstance(model, PeftModel):
         # DPO keeps a copy of what it started from beside the adapter.
         model.save_pretrained(str(folder), selected_adapters=["default"], state_dict=weights)
-        _settle_adapter_config(folder / ADAPTER_CONFIG, base)
+        settle_adapter_config(folder / ADAPTER_CONFIG, base)
     elif weights is not None:
         model.save_pretrained(folder, state_dict={name: tensor.to(torch.bfloat16) for name, tensor in weights.items()})
     else:
         model.to(torch.bfloat16).save_pretrained(folder)
     names = (file.name for file in folder.iterdir() if file.is_file())
     return tuple(sorted(name for name in names if name.endswith((".safetensors", ".index.json", "config.json"))))
-
-
-def _settle_adapter_config(path: Path, base: str) -> None:
-    """Make PEFT's config depend on what was trained alone: it lists modules in random order, and names our folder."""
-    settings = json.loads(path.read_text("utf-8"))
-    settings["base_model_name_or_path"] = base
-    for key in ("target_modules", "feedforward_modules", "exclude_modules"):
-        if isinstance(settings.get(key), list):
-            settings[key].sort()
-    path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")

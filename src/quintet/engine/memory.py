@@ -1,0 +1,14 @@
+"""Memory that is reserved and taken only as it is written to."""
+
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def lazy_zeros(shape: tuple[int, ...], device: torch.device | str, dtype: torch.dtype) -> Tensor:
+    """Return zeros; on a CPU they take no memory before they are written to, as torch's own would."""
+    if torch.device(device).type != "cpu":
+        return torch.zeros(shape, device=device, dtype=dtype)
+    return torch.from_numpy(np.zeros(prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)

@@ -1,0 +1,134 @@
+"""Who asks, and what they may: each request is given a caller before anything looks at it.
+
+Knows nothing of what is asked. What a caller may not ask is taken out of the project that the request sees, so that no
+route can name it.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyHeader, HTTPBearer
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from quintet.config import KeyMode, Project
+from quintet.errors import KeyRequiredError, RoleError
+from quintet.registry.keys import EVERYTHING, ROLES, Role, any_keys, check_key
+from quintet.server.metering import Account, Ledger
+
+OPEN_PATHS = frozenset({"/", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json", "/health", "/ready"})
+"""What answers without a key too. To a stranger there are no departments."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who sent a request: what they may ask and do, and on whose account."""
+
+    departments: tuple[str, ...] = ()
+    roles: tuple[Role, ...] = ()
+    account: Account | None = None
+
+    def may_ask(self, name: str) -> bool:
+        """Whether a department, or `base`, is there for them."""
+        return name in self.departments or EVERYTHING in self.departments
+
+
+NEEDS_KEY = (
+    Security(HTTPBearer(auto_error=False, scheme_name="Bearer", description="A key: qk_...")),
+    Security(APIKeyHeader(name="X-API-Key", auto_error=False, scheme_name="X-API-Key", description="A key: qk_...")),
+)
+"""For the documentation: what is to be sent with a request. The door has looked at it already."""
+
+STRANGER = Caller()
+ANYONE = Caller((EVERYTHING,), ROLES)
+"""Whoever asks a server that wants no keys."""
+
+
+class Door:
+    """Tells who sends a request, by the key that it came with."""
+
+    def __init__(self, project: Project, mode: KeyMode, ledger: Ledger) -> None:
+        self._project = project
+        self._mode = mode
+        self._ledger = ledger
+
+    async def caller(self, headers: Headers, path: str) -> Caller:
+        """Return who it is; raise KeyRequiredError, or UnreachableError when the registry cannot say."""
+        if self._mode == "off":
+            return ANYONE
+        presented = _presented(headers)
+        if presented is not None:
+            key = await asyncio.to_thread(check_key, self._project, presented)
+            if key is not None:
+                return Caller(key.departments, key.roles, Account(self._ledger, key))
+        if await self._is_open():
+            return ANYONE
+        if presented is None and path in OPEN_PATHS:
+            return STRANGER
+        raise KeyRequiredError
+
+    async def _is_open(self) -> bool:
+        """Return whether no key is needed; once one is, that is so until the server ends, whatever becomes of it."""
+        if self._mode == "auto" and await asyncio.to_thread(any_keys, self._project):
+            self._mode = "required"
+        return self._mode != "required"
+
+
+def _presented(headers: Headers) -> str | None:
+    """Return the key of a request; `X-API-Key` goes first, since a proxy may want `Authorization` for itself."""
+    if key := headers.get("x-api-key", "").strip():
+        return key
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else None
+
+
+class Authentication:
+    """Lets nothing in without a caller, and lets nothing out without what is left of their budgets."""
+
+    def __init__(self, app: ASGIApp, door: Door) -> None:
+        self._app = app
+        self._door = door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        caller = await self._door.caller(Headers(scope=scope), scope["path"])
+        scope.setdefault("state", {})["caller"] = caller
+        await self._app(scope, receive, send if caller.account is None else _with_budgets(send, caller.account))
+
+
+def _with_budgets(send: Send, account: Account) -> Send:
+    async def send_with_budgets(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message).update(dict(account.headers()))
+        await send(message)
+
+    return send_with_budgets
+
+
+def _caller(request: Request) -> Caller:
+    caller: Caller = request.scope["state"]["caller"]
+    return caller
+
+
+Called = Annotated[Caller, Depends(_caller)]
+
+
+async def ask(caller: Called) -> None:
+    """Let a route be used by who may ask, and count that they do; raise RoleError, BudgetError."""
+    _check_role(caller, "ask")
+    if caller.account is not None:
+        await caller.account.count_request()
+
+
+async def administer(caller: Called) -> None:
+    """Let a route be used by administrators alone; raise RoleError."""
+    _check_role(caller, "admin")
+
+
+def _check_role(caller: Caller, role: Role) -> None:
+    if role not in caller.roles:
+        raise RoleError(role)

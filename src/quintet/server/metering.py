@@ -1,0 +1,199 @@
+"""Counts what a key uses, and says what it has left. Knows nothing of who holds the key, nor of what is asked.
+
+The tokens of an answer are set aside before it begins, as many as it may take, and what it did not take is given back
+when it ends, however it ends. So many requests at once never use more than the budget has.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from quintet.config import Project
+from quintet.engine.base import Adapter, DeviceInfo, Engine, EngineStatus, Request, Token
+from quintet.errors import QuintetError
+from quintet.registry.budgets import Standing, Unit, check_budgets, give_back, spend
+from quintet.registry.keys import Key
+
+logger = logging.getLogger("quintet.server")
+
+Result = TypeVar("Result")
+WRITERS = 4
+CLOSING_SECONDS = 5
+HEADERS = tuple(
+    f"x-ratelimit-{what}-{unit}" for unit in ("requests", "tokens") for what in ("limit", "remaining", "reset")
+)
+
+
+class Ledger:
+    """Writes to the registry's budgets, on threads of its own: a database that is locked holds up nothing else."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._threads = ThreadPoolExecutor(WRITERS, thread_name_prefix="ledger")
+        self._under_way: set[asyncio.Task[Any]] = set()
+        self.open_charges = 0
+
+    def begin(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        """Begin what is to be finished even when nobody waits for it any more."""
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # asked for, since asyncio complains of what nobody does
+
+    async def spend(self, key_id: str, unit: Unit, amount: int) -> list[Standing]:
+        """Count an amount; return where the budgets for it stand. Raises what `check_budgets` does."""
+        return await self._write(lambda: spend(self._project, key_id, {unit: amount}))
+
+    async def give_back(self, key_id: str, amount: int, standings: Sequence[Standing]) -> None:
+        """Take back what was counted and not used; when that fails it stays counted, and the log says so."""
+        try:
+            await self._write(lambda: give_back(self._project, key_id, amount, standings))
+        except QuintetError as error:
+            logger.warning("key %s keeps %d tokens that it did not use: %s", key_id, amount, error)
+
+    async def _write(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def close(self) -> None:
+        """Finish what is under way, once the answers that are cut short have noticed; wait some seconds at most."""
+        until = time.monotonic() + CLOSING_SECONDS
+        while (self.open_charges or self._under_way) and time.monotonic() < until:
+            await asyncio.sleep(0.01)
+        self._threads.shutdown()
+
+
+@dataclass
+class Charge:
+    """What an answer has used so far, in tokens."""
+
+    used: int = 0
+
+
+class Account:
+    """The budgets of one key, as this request knows them."""
+
+    def __init__(self, ledger: Ledger, key: Key) -> None:
+        self._ledger = ledger
+        self._key_id = key.id
+        self._standings = {one.budget: one for one in key.budgets}
+
+    @property
+    def limits_tokens(self) -> bool:
+        """Whether tokens are counted."""
+        return bool(self._of("tokens"))
+
+    async def count_request(self) -> None:
+        """Count one request; raise BudgetError when there is none left, or no token."""
+        check_budgets(list(self._standings.values()), {"requests": 1, "tokens": 1}, time.time())
+        if self._of("requests"):
+            counting = self._ledger.begin(self._ledger.spend(self._key_id, "requests", 1))
+            self._note(await asyncio.shield(counting))
+
+    @asynccontextmanager
+    async def set_aside(self, tokens: int) -> AsyncGenerator[Charge]:
+        """Set tokens aside for an answer, and give back at its end what it did not use.
+
+        Raises BudgetError, or RequestError for more than the key may ever use at once.
+        """
+        charge = Charge()
+        self._ledger.open_charges += 1
+        setting_aside = self._ledger.begin(self._ledger.spend(self._key_id, "tokens", tokens))
+        try:
+            self._note(await asyncio.shield(setting_aside))
+            yield charge
+        finally:
+            settling = self._ledger.begin(self._settle(setting_aside, tokens, charge))
+            self._ledger.open_charges -= 1
+            await asyncio.shield(settling)  # whoever goes away cancels this wait, and not the work
+
+    async def _settle(self, setting_aside: asyncio.Task[list[Standing]], tokens: int, charge: Charge) -> None:
+        try:
+            standings = await setting_aside
+        except QuintetError:
+            return
+        unused = tokens - charge.used
+        if unused > 0:
+            await self._ledger.give_back(self._key_id, unused, standings)
+            self._note([_with_back(one, unused) for one in self._of("tokens")])
+
+    def headers(self) -> list[tuple[str, str]]:
+        """Return OpenAI's rate limit headers: for each unit, those of the budget with the least left."""
+        now = time.time()
+        return [header for unit in ("requests", "tokens") for header in _headers(unit, self._of(unit), now)]
+
+    def _of(self, unit: str) -> list[Standing]:
+        return [one for one in self._standings.values() if one.budget.unit == unit]
+
+    def _note(self, standings: Sequence[Standing]) -> None:
+        self._standings.update({one.budget: one for one in standings})
+
+
+def _with_back(standing: Standing, tokens: int) -> Standing:
+    return Standing(standing.budget, max(0, standing.used - tokens), standing.started)
+
+
+def _headers(unit: str, standings: Sequence[Standing], now: float) -> list[tuple[str, str]]:
+    if not standings:
+        return []
+    least = min(standings, key=lambda one: (one.remaining, -one.seconds_left(now)))
+    return [
+        (f"x-ratelimit-limit-{unit}", str(least.budget.allowed)),
+        (f"x-ratelimit-remaining-{unit}", str(least.remaining)),
+        (f"x-ratelimit-reset-{unit}", f"{least.seconds_left(now)}s"),
+    ]
+
+
+class MeteredEngine:
+    """An engine that answers on a key's account.
+
+    What is charged is the prompt, once the engine has begun with it, and each token that came, until the client left if
+    it did. An answer that fails before its first token costs nothing.
+    """
+
+    def __init__(self, engine: Engine, account: Account) -> None:
+        self._engine = engine
+        self._account = account
+
+    @property
+    def device(self) -> DeviceInfo:
+        return self._engine.device
+
+    @property
+    def context_length(self) -> int:
+        return self._engine.context_length
+
+    @property
+    def status(self) -> EngineStatus:
+        return self._engine.status
+
+    async def load(self, adapter: Adapter) -> None:
+        await self._engine.load(adapter)
+
+    async def close(self) -> None:
+        await self._engine.close()
+
+    async def generate(self, request: Request) -> AsyncGenerator[Token]:
+        """Yield the answer token by token; raise BudgetError or RequestError before it begins."""
+        prompt = len(request.prompt_ids)
+        longest = min(request.sampling.max_tokens, self.context_length - prompt)
+        async with self._account.set_aside(prompt + longest) as charge:
+            charge.used = prompt
+            try:
+                async with aclosing(self._engine.generate(request)) as tokens:
+                    async for token in tokens:
+                        charge.used += token.id is not None
+                        yield token
+            except Exception:
+                if charge.used == prompt:
+                    charge.used = 0
+                raise

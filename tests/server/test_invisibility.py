@@ -1,0 +1,195 @@
+"""What a key may not ask is not there: as on a server of a project that never had it, whatever was done before."""
+
+import asyncio
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from fastapi import FastAPI
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, rule, run_state_machine_as_test
+from sqlalchemy import text
+
+from quintet.config import Project
+from quintet.engine.base import Token
+from quintet.errors import RegistryError
+from quintet.registry.budgets import parse_budget
+from quintet.registry.database import writing
+from quintet.registry.keys import Key, create_key, revoke_key
+from quintet.registry.releases import release, rollback
+from quintet.server.app import create_app
+from tests.conftest import write_project
+from tests.server.conftest import MakeExpert, ScriptedEngine
+
+TRAINED = ("tax", "estates")
+DEPARTMENTS = (*TRAINED, "family")
+NOBODY = {"tax": "tux", "estates": "estrays", "family": "famish", "base": "bass"}
+"""For each name, one of the same length that nobody has."""
+VARYING = re.compile(rb'"latency_ms": ?[\d.]+|"id": ?"chatcmpl-\w+"|"created": ?\d+')
+Seen = tuple[int, dict[str, str], bytes]
+
+
+@pytest.fixture(scope="session")
+def firm(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, make_expert: MakeExpert) -> Path:
+    """Three departments: two have two versions each, and the third has no expert."""
+    root = tmp_path_factory.mktemp("firm") / "company"
+    write_project(root, tiny_base)
+    values = yaml.safe_load((root / "quintet.yaml").read_text())
+    data = values["departments"].pop("hr")
+    values["departments"] = {name: data | {"description": f"All about {name}."} for name in DEPARTMENTS}
+    (root / "quintet.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    for number, name in enumerate(TRAINED):
+        make_expert(Project.load(root), name, seed=number)
+        make_expert(Project.load(root), name, version=2, seed=number + 10, released=False)
+    return root
+
+
+class Firm(RuleBasedStateMachine):
+    """Keys come and go, departments are asked and released; and each key looks around."""
+
+    root: Path
+    numbers = count()
+    keys = Bundle("keys")
+
+    def __init__(self) -> None:
+        super().__init__()
+        root = self.root.with_name(f"copy-{next(self.numbers)}")
+        root.mkdir()
+        for name in ("quintet.yaml", "quintet.db"):
+            shutil.copy(self.root / name, root / name)
+        (root / "runs").symlink_to(self.root / "runs")
+        self.project = Project.load(root)
+        self.loop = asyncio.new_event_loop()
+        self.made: list[tuple[Key, str]] = []
+        self.opened: set[str] = set()
+        self.start()
+        create_key(self.project, roles=["admin"])  # so that the server is never open
+
+    @rule()
+    def start(self) -> None:
+        """Begin anew, with nothing loaded."""
+        self.engine = ScriptedEngine([Token(40), Token(None, "stop")])
+        self.app = self.serve(self.project)
+
+    @rule(target=keys, names=st.sets(st.sampled_from((*DEPARTMENTS, "base"))), limited=st.booleans())
+    def make(self, names: set[str], limited: bool) -> Any:
+        roles: Any = ("ask",) if names else ("admin",)
+        budgets = [parse_budget("1G/day"), parse_budget("1M requests/day")] if limited else []
+        made = create_key(self.project, departments=sorted(names), roles=roles, budgets=budgets)
+        self.made.append(made)
+        self.opened.add(made[0].id)
+        return made
+
+    @rule(made=keys)
+    def revoke(self, made: tuple[Key, str]) -> None:
+        revoke_key(self.project, made[0].id)
+        self.opened.discard(made[0].id)
+
+    @rule(made=keys)
+    def expire(self, made: tuple[Key, str]) -> None:
+        with writing(self.project) as session:
+            session.execute(text("UPDATE keys SET expires_at = created_at WHERE id = :id"), {"id": made[0].id})
+        self.opened.discard(made[0].id)
+
+    @rule(name=st.sampled_from(TRAINED), version=st.sampled_from((1, 2)), share=st.sampled_from((30, 100)))
+    def release(self, name: str, version: int, share: int) -> None:
+        try:
+            release(self.project, name, version, share=share)
+        except RegistryError:
+            assert share < 100
+
+    @rule(name=st.sampled_from(TRAINED))
+    def roll_back(self, name: str) -> None:
+        with suppress(RegistryError):  # there may have been no release before
+            rollback(self.project, name)
+
+    @rule(made=keys, name=st.sampled_from((*DEPARTMENTS, "base", "tax@1", "estates@2", "tux")))
+    def ask(self, made: tuple[Key, str], name: str) -> None:
+        key, secret = made
+        status, _, body = self.send(self.app, secret, "POST", f"/api/infer/{name}")
+        department = name.partition("@")[0]
+        if key.id not in self.opened:
+            assert status == 401
+        elif "ask" not in key.roles:
+            assert status == 403
+        else:
+            assert status == (200 if department in key.departments and department != "family" else 404), body
+
+    def look_around(self, made: tuple[Key, str]) -> None:
+        """Hold all that a key sees against what it would see where there is nothing else."""
+        key, secret = made
+        hidden = [name for name in (*DEPARTMENTS, "base") if name not in key.departments]
+        without = self.serve(self.without(hidden))
+        assert self.send(self.app, secret, "GET", "/v1/models")[0] == (200 if key.id in self.opened else 401)
+        for method, path in self.requests():
+            seen, expected = (self.send(app, secret, method, path) for app in (self.app, without))
+            assert seen == expected, (method, path)
+            for name in set(hidden) - {"base"}:  # which is a word of the schemas too
+                assert name in path or name.encode() not in seen[2], (method, path)
+        for name in hidden:
+            for method, path in self.requests(name):
+                status, headers, body = self.send(self.app, secret, method, path)
+                other = self.send(self.app, secret, method, path.replace(name, NOBODY[name]))
+                assert (status, headers, body.replace(name.encode(), NOBODY[name].encode())) == other, (method, path)
+                assert status != 200
+
+    def requests(self, *names: str) -> Iterator[tuple[str, str]]:
+        if not names:
+            yield from (("GET", path) for path in ("/", "/health", "/openapi.json", "/api/models", "/v1/models"))
+        for name in names or DEPARTMENTS:
+            for model in (name, f"{name}@1", f"{name}@9"):
+                yield "GET", f"/v1/models/{model}"
+                yield "POST", f"/v1/chat/completions?{model}"
+                yield "POST", f"/api/infer/{model}"
+            yield "POST", f"/api/{name}"
+
+    def without(self, hidden: list[str]) -> Project:
+        config = self.project.config
+        departments = {name: section for name, section in config.departments.items() if name not in hidden}
+        changed = config.model_copy(update={"departments": departments})
+        return Project(self.project.root, changed, has_base="base" not in hidden)
+
+    def serve(self, project: Project) -> FastAPI:
+        app = create_app(project, self.engine)
+        app.state.services = replace(app.state.services, started=0)
+        return app
+
+    def send(self, app: FastAPI, secret: str, method: str, path: str) -> Seen:
+        """Return what is seen of an answer, without what varies from one to the next."""
+        return self.loop.run_until_complete(self._send(app, secret, method, path))
+
+    async def _send(self, app: FastAPI, secret: str, method: str, path: str) -> Seen:
+        path, _, model = path.partition("?")
+        chat = {"model": model, "messages": [{"role": "user", "content": "Hello?"}], "stream": True}
+        body = None if method == "GET" else chat if model else {"query": "Hello?"}
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://firm") as client:
+            response = await client.request(method, path, json=body, headers={"X-API-Key": secret})
+        content = VARYING.sub(b"", response.content)
+        varying = ("x-ratelimit-remaining", "x-ratelimit-reset", "content-length")
+        headers = {name: value for name, value in response.headers.items() if not name.startswith(varying)}
+        return response.status_code, headers | {"length": str(len(content))}, content
+
+    def teardown(self) -> None:
+        for made in self.made:
+            self.look_around(made)
+        self.loop.close()
+
+
+def test_what_a_key_may_not_ask_is_not_there(firm: Path) -> None:
+    Firm.root = firm
+    run_state_machine_as_test(
+        Firm,
+        settings=settings(
+            max_examples=8, stateful_step_count=10, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )

@@ -3,12 +3,12 @@
 import copy
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel, PeftType
+from peft import PeftConfig, PeftModel, PeftType
 from peft.utils import load_peft_weights
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
@@ -26,18 +26,29 @@ def load_expert_model(folder: Path, base: PreTrainedModel) -> Any:
     if not (folder / ADAPTER_CONFIG).is_file():
         return load_model(str(folder), str(base.device), base.dtype)
     try:
-        # Read once beforehand: a broken file is told before a model is built around it.
-        load_peft_weights(str(folder), device="cpu")
-        view: Any = shared_view(base)
+        view: Any = shared_view(base, own=_stored_of_base(folder))
         with quietly():
             return PeftModel.from_pretrained(view, str(folder), torch_device=str(base.device)).eval()
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise ModelError(f"the adapter in {folder} cannot be loaded: {error}") from error
 
 
-def shared_view(base: PreTrainedModel) -> PreTrainedModel:
-    """Return a model of the base's own tensors in modules of its own, so that adapters of all kinds never meet."""
-    return copy.deepcopy(base, {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())})
+def shared_view(base: PreTrainedModel, own: Collection[str] = ()) -> PreTrainedModel:
+    """Return a model of the base's own tensors in modules of its own, so that adapters of all kinds never meet.
+
+    Of the parameters that `own` names it has copies.
+    """
+    copied = {id(tensor) for name, tensor in base.named_parameters(remove_duplicate=False) if name in own}
+    tensors = (*base.parameters(), *base.buffers())
+    return copy.deepcopy(base, {id(tensor): tensor for tensor in tensors if id(tensor) not in copied})
+
+
+def _stored_of_base(folder: Path) -> set[str]:
+    """Return which of the base's parameters an adapter brings along, as with an adapted head: PEFT writes into them."""
+    names = {name.removeprefix("base_model.model.") for name in load_peft_weights(str(folder), device="cpu")}
+    saved = tuple(PeftConfig.from_pretrained(str(folder)).modules_to_save or ())
+    # Of whole modules, PEFT makes the copy itself.
+    return {name.replace(".base_layer.", ".") for name in names if not name.rpartition(".")[0].endswith(saved)}
 
 
 def takes_padding(model: Any) -> bool:

@@ -4,6 +4,7 @@
 
 import math
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from transformers import (
 )
 
 from quintet.engine.base import Sampling
-from quintet.engine.sampling import Choice, choose, warp
+from quintet.engine.sampling import Choice, Odds, choose
 from quintet.engine.sequence import Sequence
 from quintet.errors import ModelError, RequestError
 
@@ -74,21 +75,53 @@ def by_transformers(scores: Tensor, samplings: list[Sampling]) -> Tensor:
     return torch.cat([transformers_warpers(sampling)(none, row) for sampling, row in rows])
 
 
-def test_warped_scores_are_those_of_transformers_for_all_settings_in_one_batch() -> None:
-    scores = logits(len(SETTINGS))
-    warped, ids, _ = warp(scores, SETTINGS)
-    ours = torch.empty_like(scores).scatter(-1, ids, warped)
-    assert torch.equal(ours, by_transformers(scores, SETTINGS))
+def drawable(scores: Tensor, samplings: list[Sampling]) -> Tensor:
+    """Which ids of each row may be drawn, as the sampler sees it, asked one by one."""
+    odds = Odds.of(scores, samplings)
+    cut = [odds.reject(torch.full((len(samplings),), id_)).keys() for id_ in range(scores.shape[1])]
+    kept = torch.tensor([[row not in rows for rows in cut] for row in range(len(samplings))])
+    return kept & (odds.weights_NV > 0)[:, : scores.shape[1]]
 
 
-def test_the_highest_scores_are_enough_where_the_rest_would_be_cut_and_it_is_said_where_they_are_not() -> None:
-    samplings = [*SETTINGS[1:4], *SETTINGS[5:]]
-    samplings += [Sampling(temperature=9.0, top_p=1.0, top_k=500), Sampling(temperature=9.0, top_p=0.99)]
-    scores = logits(len(samplings), 2000)
-    warped, ids, whole = warp(scores, samplings, width=200)
-    ours = torch.full_like(scores, -math.inf).scatter(-1, ids, warped)
-    assert whole.tolist() == [True] * 5 + [False] * 2
-    assert torch.equal(ours[whole], by_transformers(scores, samplings)[whole])
+def check_cuts(scores: Tensor, samplings: list[Sampling]) -> None:
+    """Compare what may be drawn with what transformers leaves, and the odds of it with each other."""
+    theirs = by_transformers(scores, samplings).softmax(-1)
+    ours = Odds.of(scores, samplings).weights_NV[:, : scores.shape[1]] * drawable(scores, samplings)
+    assert torch.equal(ours > 0, theirs > 0)
+    torch.testing.assert_close(ours / ours.sum(-1, keepdim=True), theirs)
+
+
+def test_what_may_be_drawn_is_what_transformers_leaves_for_all_settings_in_one_batch() -> None:
+    check_cuts(logits(len(SETTINGS)), SETTINGS)
+
+
+@pytest.fixture
+def stable_sort(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it, which of equals transformers cuts is left to chance."""
+    monkeypatch.setattr(torch, "sort", partial(torch.sort, stable=True))
+
+
+@pytest.mark.usefixtures("stable_sort")
+@pytest.mark.parametrize("seed", range(4))
+def test_of_equal_scores_the_lowest_ids_are_cut_first(seed: int) -> None:
+    """Eight of 16 ids are as likely as each other, or 128 of 128: shares that are exact, up to the last bit."""
+    rng = torch.Generator().manual_seed(seed)
+    rising = torch.tensor([-math.inf] * 4 + [0.0] * 8 + [math.log(2)] * 4)[torch.randperm(16, generator=rng)]
+    top_p = [0.0, 0.125, 0.25, 0.5, 0.51, 0.625, 0.75, 0.875, 0.99, 1.0]
+    samplings = [Sampling(temperature=1.0, top_p=p) for p in top_p]
+    samplings += [Sampling(temperature=1.0, top_p=p, top_k=k) for p in (0.5, 1.0) for k in (1, 3, 4, 5, 12)]
+    check_cuts(rising.expand(len(samplings), -1), samplings)
+    check_cuts(torch.zeros(len(samplings), 128), samplings)
+
+
+@pytest.mark.usefixtures("stable_sort")
+def test_flat_scores_and_those_of_low_precision_are_cut_as_transformers_cuts_them() -> None:
+    settings = [
+        Sampling(temperature=t, top_p=p, top_k=k) for t in (0.5, 3.0) for p in (0.1, 0.5, 0.95) for k in (0, 300)
+    ]
+    scores = logits(len(settings), 1000, seed=3)
+    check_cuts(scores / 10, settings)
+    check_cuts(scores.bfloat16().float(), settings)
 
 
 def test_the_repetition_penalty_is_that_of_transformers_over_prompt_and_answer() -> None:
@@ -136,6 +169,24 @@ def test_what_is_drawn_follows_the_distribution(sampling: Sampling) -> None:
     assert chi_square < _critical(len(classes) - 1)
 
 
+def test_what_is_drawn_of_flat_scores_is_all_that_top_p_leaves_and_no_more() -> None:
+    """Of 512 equals, top-p leaves the later half."""
+    one = sequence(Sampling(temperature=1.0, top_p=0.5, seed=3))
+    drawn = Counter(chosen(choice) for choice in choose(torch.zeros(4000, 512), [one] * 4000))
+    assert min(drawn) >= 256
+    assert sum((drawn[id_] - 4000 / 256) ** 2 * 256 / 4000 for id_ in range(256, 512)) < _critical(255)
+
+
+def test_the_rarest_tokens_of_a_large_vocabulary_are_drawn_as_often_as_they_should_be() -> None:
+    scores = torch.zeros(50, 100_000)
+    scores[:, 50_000] = math.log(1e5)
+    one = sequence(Sampling(temperature=1.0, top_p=1.0, seed=5))
+    drawn = [chosen(choice) for _ in range(20) for choice in choose(scores, [one] * 50)]
+    rare = [id_ for id_ in drawn if id_ != 50_000]
+    assert 420 < len(rare) < 580
+    assert 200 < sum(id_ > 50_000 for id_ in rare) < 300
+
+
 def _critical(degrees: int) -> float:
     """The 99.9 % quantile of chi-square, by Wilson and Hilferty's approximation (1931)."""
     if degrees == 0:
@@ -147,10 +198,11 @@ def test_a_seeded_answer_does_not_depend_on_its_neighbours() -> None:
     rows, seeded = logits(40, 200), Sampling(temperature=1.2, top_p=0.9, seed=11)
     lone, among = sequence(seeded), sequence(seeded)
     others = [sequence(sampling) for sampling in [*SETTINGS, Sampling(temperature=0), Sampling(1, 0.8, 1.0)]]
-    for row in rows:
+    for number, row in enumerate(rows):
         alone = chosen(choose(row.unsqueeze(0), [lone])[0])
-        batch = [*others, among]
-        assert chosen(choose(row.expand(len(batch), -1), batch)[-1]) == alone
+        batch = [*others[: number % 9], among, *others[number % 9 :]]
+        assert chosen(choose(row.expand(len(batch), -1), batch)[number % 9]) == alone
+    assert lone.random.getstate() == among.random.getstate()
 
 
 def test_other_seeds_give_other_answers_and_none_gives_chance() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quintet.engine.experts import Expert
+from quintet.engine.expert import Expert
 from quintet.engine.mixed_linear import LowRank
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")

@@ -1,4 +1,4 @@
-"""An expert's folder → what a mixed batch needs of it, by kind. PEFT reads the files; knows nothing of batches.
+"""An expert's folder → what a mixed batch needs of it, by kind. Knows nothing of batches.
 
 Low-rank parts and IA³'s scales join the shared batch, and virtual tokens need no more than a place in it. What changes
 the weights in any other way (DoRA, VeRA, LoHa, trained embeddings, ...) runs as PEFT computes it, in a forward of its
@@ -6,22 +6,21 @@ own over the base's own weights, and a fully fine-tuned expert from weights of i
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
 from peft import PeftConfig, PeftType, get_peft_model_state_dict
-from peft.tuners.adalora.layer import SVDLinear
-from peft.tuners.ia3.layer import Linear as ScaledLinear
-from peft.tuners.lora.layer import Linear as LoraLinear
 from peft.utils import load_peft_weights
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from quintet.base_model import load_model
-from quintet.engine.mixed_linear import LowRank, Parts, Scale
+from quintet.engine.adapter_files import read_files
+from quintet.engine.expert import Expert
+from quintet.engine.mixed_linear import Parts
 from quintet.engine.paged_attention import PAGED, LayerShape
 from quintet.errors import ModelError
 from quintet.expert_model import load_expert_model
@@ -36,40 +35,34 @@ OF_THEIR_OWN = frozenset(
 )  # fmt: skip
 """What changes weights for each token alike, so that PEFT's own layers can compute many sequences in one row."""
 _INTO_BASE = ("pissa", "corda", "olora", "mica", "loftq", "lora_ga")
-_STORED = {
-    PeftType.LORA: ("lora_A.weight", "lora_B.weight"),
-    PeftType.ADALORA: ("lora_A", "lora_B", "lora_E"),
-    PeftType.IA3: ("ia3_l",),
-}
-"""The weights of an adapter that a shared batch can take in; with any other, it cannot."""
 EXPORT_INSTEAD = "export it with `quintet export DEPARTMENT --format merged` and serve the folder as a full expert"
 
-
-@dataclass(frozen=True)
-class Expert:
-    """One expert, ready to compute: `virtual` tokens in front, by states or embeddings; parts; or a model of its own.
-
-    `states` has the keys and values of each layer, `[virtual, K, D]`; `embeddings` is `[virtual, hidden]`.
-    """
-
-    virtual: int = 0
-    parts: Parts = field(default_factory=dict)
-    states: Mapping[int, tuple[Tensor, Tensor]] | None = None
-    embeddings: Tensor | None = None
-    model: Any = None
+_BUILDING = Lock()
+"""One model at a time: meanwhile the filters of warnings and torch's default dtype are not the process's own."""
 
 
 def read_expert(folder: Path, template: PreTrainedModel, shapes: Mapping[int, LayerShape]) -> Expert:
     """Return the expert in a folder for a base, whose layers keep `shapes`, and of which `template` is a view.
 
-    The view's modules may be changed by nobody else, its weights are the base's own and stay as they are. Raises
-    ModelError with the fix when the files are broken, are of another base, or are of a kind that cannot be served.
+    The view's modules are never changed, its weights are the base's own and stay as they are. May be called from any
+    thread. Raises ModelError with the fix when the files are broken, are of another base, or are of a kind that cannot
+    be served.
     """
     if is_full(folder):
-        return Expert(model=load_paged(str(folder), str(template.device), template.dtype))
+        with _BUILDING:
+            return Expert(model=load_paged(str(folder), str(template.device), template.dtype))
     config = _read_config(folder)
     _refuse_unservable(config, folder)
-    with warnings.catch_warnings():
+    expert = read_files(folder, config, template, shapes) or _read_through_peft(folder, config, template, shapes)
+    _check_finite(expert.parts, folder)
+    return expert
+
+
+def _read_through_peft(
+    folder: Path, config: Any, template: PreTrainedModel, shapes: Mapping[int, LayerShape]
+) -> Expert:
+    """Return the expert that PEFT builds into a view of the template; with other layers, as a model of its own."""
+    with _BUILDING, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Found missing adapter keys")
         model = load_expert_model(folder, template)
     _check_whole(model, folder)
@@ -78,8 +71,7 @@ def read_expert(folder: Path, template: PreTrainedModel, shapes: Mapping[int, La
             return Expert(virtual=config.num_virtual_tokens, states=_read_states(model, shapes, folder))
         if config.peft_type in EMBEDDED:
             return _read_embedded(model, template, folder)
-        parts = _read_parts(model, folder)
-    return Expert(model=model.get_base_model()) if parts is None else Expert(parts=parts)
+    return Expert(model=model.get_base_model())
 
 
 def is_full(folder: Path) -> bool:
@@ -114,6 +106,13 @@ def _refuse_unservable(config: Any, folder: Path) -> None:
     if getattr(config, "alora_invocation_tokens", None) or getattr(config, "layer_replication", None):
         raise ModelError(f"the adapter in {folder} has alora_invocation_tokens or layer_replication, which depend on "
                          f"more than a token; {EXPORT_INSTEAD}")  # fmt: skip
+
+
+def _check_finite(parts: Parts, folder: Path) -> None:
+    """Raise ModelError for what is not a number: times the zero of another's mask, it is none either."""
+    tensors = [each for part in parts.values() for each in vars(part).values() if isinstance(each, Tensor)]
+    if tensors and not torch.stack([each.isfinite().all() for each in tensors]).all():
+        raise ModelError(f"the adapter in {folder} has weights that are not finite numbers; train it again")
 
 
 def _check_whole(model: Any, folder: Path) -> None:
@@ -160,33 +159,3 @@ def _read_embedded(model: Any, template: PreTrainedModel, folder: Path) -> Exper
 def _of_another_base(folder: Path, found: str, expected: str) -> str:
     return (f"the adapter in {folder} was trained on another base: it has {found}, this base has {expected}; "
             "serve it with its own base, or train it on this one")  # fmt: skip
-
-
-def _read_parts(model: Any, folder: Path) -> Parts | None:
-    """Return what an adapter does to each linear layer, or None where that is not all that it does."""
-    endings = _STORED.get(model.active_peft_config.peft_type)
-    if endings is None or not all(key.endswith(endings) for key in load_peft_weights(str(folder), device="cpu")):
-        return None
-    base, name, dtype = model.get_base_model(), model.active_adapter, model.get_base_model().dtype
-    parts = {path: _part(layer, name, dtype) for path, layer in _adapted(base)}
-    return None if None in parts.values() else {path: part for path, part in parts.items() if part}
-
-
-def _adapted(base: torch.nn.Module) -> Iterator[tuple[str, Any]]:
-    return ((path, module) for path, module in base.named_modules() if hasattr(module, "base_layer"))
-
-
-def _part(layer: Any, name: str, dtype: torch.dtype) -> LowRank | Scale | None:
-    """Return a layer's part as PEFT's layers of that kind compute it, or None where it is of another kind."""
-    if type(layer) is LoraLinear and not layer.lora_variant:
-        return _low_rank(layer.lora_A[name].weight, layer.lora_B[name].weight * layer.scaling[name], dtype)
-    if type(layer) is SVDLinear:
-        scaling = layer.scaling[name] / (layer.ranknum[name] + 1e-5)
-        return _low_rank(layer.lora_A[name] * layer.lora_E[name], layer.lora_B[name] * scaling, dtype)
-    if type(layer) is ScaledLinear:
-        return Scale(layer.ia3_l[name].detach().flatten().to(dtype), layer.is_feedforward)
-    return None
-
-
-def _low_rank(down_RI: Any, up_OR: Any, dtype: torch.dtype) -> LowRank:
-    return LowRank(down_RI.detach().to(dtype).contiguous(), up_OR.detach().T.to(dtype).contiguous())

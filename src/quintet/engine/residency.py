@@ -50,7 +50,7 @@ class Residency:
         return self._virtual[digest]
 
     def fits(self, digest: str, size: int) -> bool:
-        """Note how large one that was read is after all; if it does not fit, it must be given room and be read again."""
+        """Note how large one that was read really is; if it does not fit, it must be given room and be read again."""
         self.sizes[digest] = size
         if self.bytes > self.budget:
             self._reading.remove(digest)

@@ -21,7 +21,8 @@ class Sequence:
     """A prompt and the answer so far.
 
     `limit` is the most tokens to generate. `virtual` is how many places of the cache the expert's virtual tokens take
-    in front; both are final when the expert is in memory. `deadline` is a time on the clock that the scheduler is given.
+    in front; both are final when the expert is in memory. `deadline` is a time on the clock that the scheduler is
+    given.
     """
 
     prompt_ids: tuple[int, ...]

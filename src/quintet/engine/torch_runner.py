@@ -15,6 +15,7 @@ from transformers import PreTrainedConfig
 from quintet.base_model import pick_device
 from quintet.engine.base import Adapter, DeviceInfo
 from quintet.engine.batch import Chunk, Prepared
+from quintet.engine.expert import Expert
 from quintet.engine.expert_memory import (
     affordable_bytes,
     held_bytes,
@@ -23,7 +24,7 @@ from quintet.engine.expert_memory import (
     stored_bytes,
     tensors_of,
 )
-from quintet.engine.experts import Expert, is_full, load_paged, read_expert
+from quintet.engine.experts import is_full, load_paged, read_expert
 from quintet.engine.mixed_linear import Mixer
 from quintet.engine.paged_attention import (
     OTHER_ENGINE,

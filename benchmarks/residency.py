@@ -11,7 +11,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -22,11 +22,13 @@ from benchmarks.runner import write_experts
 from quintet.base_model import NANO_FOLDER
 from quintet.engine.base import Adapter, Request, Sampling
 from quintet.engine.engine import MixedEngine
+from quintet.engine.experts import is_full
 from quintet.engine.torch_runner import TorchRunner
 
 PROMPT = tuple(range(10, 42))
 FOLDERS = 8
 REPEATS = 3
+EngineMaker = Callable[..., MixedEngine]
 ROUNDS = 6
 
 
@@ -48,21 +50,19 @@ async def throughput(engine: MixedEngine, clients: Sequence[Sequence[Adapter]], 
     return sum(map(len, clients)) * tokens / (time.perf_counter() - began)
 
 
-async def tell_throughput(make: "EngineMaker", adapters: list[Adapter], active: int, tokens: int) -> None:
+async def tell_throughput(make: EngineMaker, adapters: list[Adapter], active: int, tokens: int) -> None:
     """Print tokens a second of so many clients: with only their experts, with all in memory, and as all are asked."""
     own = [[adapter] for adapter in adapters[:active]]
-    engine = make(None)
-    rates: dict[int, float] = {}
-    for registered in (active, len(adapters)):
-        for adapter in adapters[:registered]:
+    engines = [make(), make()]
+    for engine, experts in zip(engines, (adapters[:active], adapters), strict=True):
+        for adapter in experts:
             await engine.load(adapter)
-        rates[registered] = max([await throughput(engine, own, tokens) for _ in range(ROUNDS)])
-        print(
-            f"{active} active, {len(engine.status.loaded):4} in memory: {rates[registered]:7.1f} tokens/s", flush=True
-        )
-    await engine.close()
+    rates = [[await throughput(engine, own, tokens) for engine in engines] for _ in range(ROUNDS)]
+    for engine, rate in zip(engines, map(max, zip(*rates, strict=True)), strict=True):
+        print(f"{active} active, {len(engine.status.loaded):4} in memory: {rate:7.1f} tokens/s", flush=True)
+        await engine.close()
     rng = random.Random(0)
-    engine = make(3 * active)
+    engine = make(adapters[0], 3 * active)
     drifting = [rng.choices(adapters, k=REPEATS) for _ in range(active)]
     rate, status = await throughput(engine, drifting, tokens), engine.status
     print(f"{active} active, drawn anew from {len(adapters)}, {len(status.loaded)} in memory: {rate:.1f} tokens/s, "
@@ -70,24 +70,31 @@ async def tell_throughput(make: "EngineMaker", adapters: list[Adapter], active: 
     await engine.close()
 
 
-async def visit(engine: MixedEngine, adapters: list[Adapter]) -> None:
-    """Have each expert say one token, in turn, for ever; each makes one before leave."""
+async def visit(engine: MixedEngine, adapters: list[Adapter], *, ask: bool) -> None:
+    """Have each expert loaded in turn, for ever, and say one token if asked; each makes one before leave."""
     while True:
         for adapter in adapters:
-            await answer(engine, adapter, PROMPT[:1], 1)
+            await engine.load(adapter)
+            if ask:
+                await answer(engine, adapter, PROMPT[:1], 1)
 
 
-async def tell_pauses(engine: MixedEngine, running: Adapter, adapters: list[Adapter], tokens: int) -> None:
+async def tell_pauses(make: EngineMaker, running: Adapter, adapters: list[Adapter], tokens: int) -> None:
     """Print how long it is from one token of an answer to the next, alone and while other experts come and go.
 
-    Of several rounds that one counts whose longest pause is shortest: what else the machine does only adds to it.
+    Low-rank experts say one token each, so that they enter a step; fully trained ones do not, as each of their steps is
+    as long as the base's. Of several rounds that one counts whose longest pause is shortest: what else the machine does
+    only adds to it.
     """
-    rounds: dict[str, list[list[float]]] = {"alone": [], "others come and go": []}
+    ask = not is_full(adapters[0].folder)
+    print(f"-- {'low-rank' if ask else 'fully trained'} experts come and go")
+    engine = make(adapters[0], 4.0 if ask else 1.5)
+    rounds: dict[str, list[list[float]]] = {"alone": [], "meanwhile": []}
     for _ in range(ROUNDS):
         rounds["alone"].append(await pauses(engine, running, tokens))
-        visiting = asyncio.ensure_future(visit(engine, adapters))
+        visiting = asyncio.ensure_future(visit(engine, adapters, ask=ask))
         await asyncio.sleep(0.2)
-        rounds["others come and go"].append(await pauses(engine, running, tokens))
+        rounds["meanwhile"].append(await pauses(engine, running, tokens))
         visiting.cancel()
         with suppress(asyncio.CancelledError):
             await visiting
@@ -96,6 +103,7 @@ async def tell_pauses(engine: MixedEngine, running: Adapter, adapters: list[Adap
         print(f"{name}: {median * 1e3:.1f} ms between tokens, at most {longest * 1e3:.1f}", flush=True)
     status = engine.status
     print(f"{status.loads} loads, {status.load_seconds / status.loads * 1e3:.0f} ms each, {status.evictions} evictions")
+    await engine.close()
 
 
 async def pauses(engine: MixedEngine, adapter: Adapter, tokens: int) -> list[float]:
@@ -103,33 +111,23 @@ async def pauses(engine: MixedEngine, adapter: Adapter, tokens: int) -> list[flo
     return [after - before for before, after in pairwise(await answer(engine, adapter, PROMPT, tokens))]
 
 
-class EngineMaker:
-    """Makes an engine with room for as many experts as given, or as many as fit."""
-
-    def __init__(self, base: str, dtype: torch.dtype, example: Adapter) -> None:
-        self._base, self._dtype, self._example = base, dtype, example
-
-    def __call__(self, experts: float | None) -> MixedEngine:
-        """Return a new engine over a new runner."""
-        runner = TorchRunner(self._base, "cpu", self._dtype, blocks=512)
-        memory = None if experts is None else int(experts * runner.measure(self._example))
-        return MixedEngine(runner, step_tokens=128, expert_memory=memory)
-
-
 async def main(options: argparse.Namespace, folder: Path) -> None:
     """Measure throughput, then the pauses with low-rank visitors and with fully trained ones."""
     dtype = getattr(torch, options.dtype)
     written = write_experts(options.base, folder, FOLDERS, options.rank, dtype)
     adapters = [Adapter(str(number), written[number % FOLDERS].folder) for number in range(options.registered)]
-    make = EngineMaker(options.base, dtype, adapters[0])
+    full = [Adapter(f"full {number}", Path(options.base)) for number in range(3)]
+
+    def make(like: Adapter | None = None, number: float = 1) -> MixedEngine:
+        """Return a new engine with room for so many experts like one, or for as many as fit."""
+        runner = TorchRunner(options.base, "cpu", dtype, blocks=512)
+        memory = None if like is None else int(number * runner.measure(like))
+        return MixedEngine(runner, step_tokens=128, expert_memory=memory)
+
     if options.registered > options.active:
         await tell_throughput(make, adapters, options.active, options.tokens)
-    full = [Adapter(f"full {number}", Path(options.base)) for number in range(3)]
-    for name, visitors, room in (("low-rank", adapters[1:20], 4.0), ("full", full, 0.0)):
-        print(f"-- {name} visitors")
-        engine = EngineMaker(options.base, dtype, full[0])(1.5) if not room else make(room)
-        await tell_pauses(engine, adapters[0], visitors, options.gaps)
-        await engine.close()
+    for visitors in (adapters[1:20], full):
+        await tell_pauses(make, adapters[0], visitors, options.gaps)
 
 
 if __name__ == "__main__":

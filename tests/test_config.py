@@ -76,6 +76,19 @@ def test_a_bad_value_names_the_bound_and_what_was_found() -> None:
     assert "greater than or equal to 1, found 0" in message
 
 
+@pytest.mark.parametrize(("size", "number"), [("4GB", 4 * 10**9), ("512 MiB", 2**29), ("1000", 1000), ("null", None)])
+def test_memory_is_said_as_people_say_it(size: str, number: int | None) -> None:
+    config = parse_config(f"{GOOD}serving:\n  expert_memory: {size}\n", Path("quintet.yaml"))
+    assert config.serving.expert_memory == number
+
+
+@pytest.mark.parametrize(("size", "said"), [("much", "a size such as 4GB or 512MB, found 'much'"),
+                                            ("4XB", "a size such as 4GB or 512MB, found '4XB'"),
+                                            ("0", "greater than 0, found 0")])  # fmt: skip
+def test_no_size_is_refused_with_an_example(size: str, said: str) -> None:
+    assert said in refusal(f"{GOOD}serving:\n  expert_memory: {size}\n")
+
+
 def test_a_missing_key_is_named() -> None:
     assert "departments.hr.data: this key is required" in refusal(GOOD.replace("    data: hr.jsonl\n", ""))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError, model_validator
 
 from quintet.endpoint import EndpointSettings
 from quintet.errors import ConfigError
@@ -196,6 +196,7 @@ class ServingConfig(_Section):
     default_model: str | None = None
     cors_origins: tuple[str, ...] = ()
     max_queue: int = Field(64, ge=1)
+    expert_memory: ByteSize | None = Field(None, gt=0)
     engine: Literal["auto", "torch"] = "auto"
     precision: Literal[Precision, "auto"] = "auto"
 
@@ -413,6 +414,8 @@ def _explain(error: ValidationError, tree: yaml.Node | None, path: Path, prefix:
             lines.append(start + _unknown_key(str(where[-1]), _known_keys(where[:-1])))
         elif problem["type"] == "missing":
             lines.append(start + "this key is required and missing")
+        elif problem["type"].startswith("byte_size"):
+            lines.append(f"{start}expected a size such as 4GB or 512MB, found {problem['input']!r}")
         else:
             # A URL of the registry may hold a password.
             found = "something else" if where[0] == "registry" else repr(problem["input"])

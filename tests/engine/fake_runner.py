@@ -1,14 +1,15 @@
 """A runner whose answers depend on every place of the cache that a sequence sees: whoever miscounts, changes them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
+from typing import Any
 from zlib import crc32
 
 import torch
 from torch import Tensor
 
 from quintet.engine.base import Adapter, Sampling
-from quintet.engine.batch import Chunk
+from quintet.engine.batch import Chunk, Prepared
 
 VOCABULARY = 50
 
@@ -46,22 +47,32 @@ class FakeRunner:
         context_length: int = 256,
         virtual: dict[str, int] | None = None,
         *,
+        sizes: Mapping[str, int] | None = None,
+        expert_memory: int = 1000,
         before_step: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.blocks = blocks
         self.block_size = block_size
         self.context_length = context_length
         self.steps: list[list[Chunk]] = []
+        self.expert_memory = expert_memory
         self.loaded: list[str] = []
         self._virtual = virtual or {}
+        self._sizes = sizes or {}
         self._before_step = before_step
         self._places: list[tuple[str | None, int, int] | None] = [None] * (blocks * block_size)
 
-    def load(self, adapter: Adapter) -> int:
-        self.loaded.append(adapter.digest)
-        return self._virtual.get(adapter.digest, 0)
+    def measure(self, adapter: Adapter) -> int:
+        return self._sizes.get(adapter.digest, 1)
 
-    def unload(self, digest: str) -> None:
+    def prepare(self, adapter: Adapter) -> Prepared:
+        return Prepared(self._virtual.get(adapter.digest, 0), self._sizes.get(adapter.digest, 1))
+
+    def install(self, digest: str, prepared: Prepared) -> None:
+        assert digest not in self.loaded
+        self.loaded.append(digest)
+
+    def unload(self, digest: str) -> Any:
         self.loaded.remove(digest)
 
     def step(self, chunks: Sequence[Chunk]) -> Tensor:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from quintet.engine.base import Adapter, Engine, Request, Sampling, Token
-from quintet.engine.batch import Chunk
+from quintet.engine.batch import Chunk, Prepared
 from quintet.engine.engine import MixedEngine
 from quintet.errors import BusyError, DeadlineError, ModelError, QuintetError, RequestError
 from tests.engine.fake_runner import FakeRunner, answer_alone, greedy
@@ -53,6 +53,7 @@ def slow(_: int) -> None:
 def test_many_clients_share_the_batch_and_each_gets_the_answer_it_would_get_alone() -> None:
     async def ask_all() -> list[list[int]]:
         engine = MixedEngine(runner, max_running=8)
+        await asyncio.gather(engine.load(A), engine.load(B))
         answers = await asyncio.gather(*(answer(engine, each) for each in asked))
         await engine.close()
         return answers
@@ -160,9 +161,9 @@ def test_requests_whose_expert_is_being_loaded_wait_too() -> None:
     gate = threading.Event()
 
     class SlowToLoad(FakeRunner):
-        def load(self, adapter: Adapter) -> int:
+        def prepare(self, adapter: Adapter) -> Prepared:
             gate.wait(5)
-            return super().load(adapter)
+            return super().prepare(adapter)
 
     async def flood() -> list[object]:
         engine = MixedEngine(SlowToLoad(), max_queue=2)
@@ -253,10 +254,10 @@ def test_a_failed_step_fails_its_requests_and_the_engine_goes_on(
 
 def test_a_broken_expert_fails_its_request_and_no_other() -> None:
     class Picky(FakeRunner):
-        def load(self, adapter: Adapter) -> int:
+        def prepare(self, adapter: Adapter) -> Prepared:
             if adapter == A:
                 raise ModelError("'a' cannot be loaded")
-            return super().load(adapter)
+            return super().prepare(adapter)
 
     async def ask() -> list[object]:
         engine = MixedEngine(Picky(virtual=VIRTUAL))
@@ -269,39 +270,6 @@ def test_a_broken_expert_fails_its_request_and_no_other() -> None:
     failed, *rest = asyncio.run(ask())
     assert "cannot be loaded" in str(failed)
     assert rest == [alone(request(B)), alone(request())]
-
-
-def test_experts_load_once_and_an_unloaded_one_leaves_no_state_behind() -> None:
-    runner = FakeRunner()
-
-    async def use() -> None:
-        engine = MixedEngine(runner)
-        await asyncio.gather(engine.load(A), engine.load(A), answer(engine, request(A)))
-        assert runner.loaded == ["a"]
-        await answer(engine, request(A))
-        reused = engine.status.reused_tokens
-        assert reused == 4
-        await engine.unload("a")
-        await engine.unload("a")
-        assert (engine.status.loaded, runner.loaded) == (set(), [])
-        assert await answer(engine, request(A)) == alone(request(A))
-        assert engine.status.reused_tokens == reused
-        await engine.close()
-
-    asyncio.run(use())
-
-
-def test_an_expert_that_answers_is_not_unloaded() -> None:
-    async def use() -> None:
-        engine = MixedEngine(FakeRunner(before_step=slow))
-        running = asyncio.ensure_future(answer(engine, request(A, 30)))
-        await until(lambda: engine.status.running == 1)
-        with pytest.raises(ModelError, match="still answers"):
-            await engine.unload("a")
-        assert await running == alone(request(A, 30))
-        await engine.close()
-
-    asyncio.run(use())
 
 
 def test_a_closed_engine_finishes_what_has_begun_and_fails_what_waits() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from quintet.engine.mixed_linear import LowRank, Mixer, Parts, Scale
+from quintet.engine.mixed_linear import MOST_ENTERED, LowRank, Mixer, Parts, Scale
 
 SIZES = {"first": (6, 10), "second": (10, 8), "head": (8, 12)}
 
@@ -191,15 +191,36 @@ def test_room_is_made_beforehand_on_another_thread_while_others_come_and_go(mode
     thread = Thread(target=mixer.reserve, args=("d", coming))
     thread.start()
     thread.join()
+    reserved = mixer._reserved
     mixer.remove("c")
     experts = {"a": experts["a"], "b": {"first": low_rank("first", 4, rng)}}
     mixer.add("b", experts["b"])
     check(model, mixer, experts, ["a", "b", None], rng)
     experts["d"] = coming
-    reserved = mixer._reserved
     mixer.add("d", coming)
     assert mixer._rows is reserved
     assert reserved is not None
     assert reserved.space.ranges.keys() <= {"a", "b"}
     for owners in (["a", "b", "d"], ["b"], ["d", None]):
         check(model, mixer, experts, owners, rng)
+
+
+def test_of_many_experts_a_few_have_rows_unless_a_step_asks_for_more(model: Model, mixer: Mixer) -> None:
+    rng = random.Random(7)
+    experts: dict[str, Parts] = {str(number): {"first": low_rank("first", 2, rng)} for number in range(200)}
+    for name, parts in experts.items():
+        mixer.add(name, parts)
+    for _ in range(20):
+        check(model, mixer, experts, rng.sample(sorted(experts), 30), rng)
+    assert mixer._rows.space.capacity == 2 * MOST_ENTERED
+    check(model, mixer, experts, list(experts), rng)
+
+
+def test_scales_are_laid_out_for_the_experts_of_a_step_alone(model: Model, mixer: Mixer) -> None:
+    rng = random.Random(8)
+    experts: dict[str, Parts] = {str(number): {"first": scale("first", True, rng)} for number in range(50)}
+    for name, parts in experts.items():
+        mixer.add(name, parts)
+    for owners in (["3", "4", None], ["3"], ["7", "4"]):
+        check(model, mixer, experts, owners, rng)
+    assert mixer._scales.row.keys() == {"7", "4"}

@@ -1,6 +1,7 @@
 """The scheduler with a fake runner, and without threads, clocks or an event loop."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -48,7 +49,7 @@ class Loop:
 def make(blocks: int = 64, *, max_queue: int = 64, max_running: int = 8, step_tokens: int = 16) -> Loop:
     runner = FakeRunner(blocks, 4, virtual=VIRTUAL)
     for digest in VIRTUAL:
-        runner.load(Adapter(digest, folder=None))  # type: ignore[arg-type]
+        runner.install(digest, runner.prepare(Adapter(digest, Path(digest))))
     cache = KVCache(runner.blocks, runner.block_size)
     return Loop(Scheduler(cache, max_queue=max_queue, max_running=max_running, step_tokens=step_tokens), runner)
 

@@ -57,6 +57,8 @@ class ScriptedEngine:
 
     async def generate(self, request: Request) -> AsyncGenerator[Token]:
         self.requests.append(request)
+        if request.adapter is not None and request.adapter not in self.loads:
+            await self.load(request.adapter)
         self.running += 1
         try:
             for number, token in enumerate(self.script, 1):

@@ -31,18 +31,16 @@ def test_an_expert_trained_meanwhile_answers_without_a_restart(
         assert httpx.post(f"{url}/api/infer/hr@1", json=query).json()["expert"] == "hr@1"
 
 
-def test_a_model_asked_for_twice_at_once_is_loaded_once(
+def test_opening_a_model_loads_nothing_and_warming_it_does(
     project: Project, make_expert: MakeExpert, engine: ScriptedEngine
 ) -> None:
-    make_expert(project)
-
-    async def open_twice() -> None:
-        catalog = Catalog(project, engine)
-        first, second = await asyncio.gather(catalog.open("hr"), catalog.open("hr@1"))
-        assert first.translator is second.translator
-
-    asyncio.run(open_twice())
-    assert len(engine.loads) == 1
+    expert = make_expert(project)
+    catalog = Catalog(project, engine)
+    model = asyncio.run(catalog.open("hr"))
+    assert engine.loads == []
+    asyncio.run(catalog.warm("hr"))
+    assert engine.loads == [model.adapter]
+    assert engine.loads[0].digest == expert.digest
 
 
 def test_the_translator_is_the_one_the_expert_was_trained_with(
@@ -78,7 +76,7 @@ def test_an_expert_that_is_loaded_outlives_its_files(
 
     async def open_before_and_after() -> None:
         catalog = Catalog(project, engine)
-        await catalog.open("hr")
+        await catalog.warm("hr")
         (expert.folder / "adapter_model.safetensors").unlink()
         assert (await catalog.open("hr")).expert_name == "hr@1"
 

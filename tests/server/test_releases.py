@@ -11,6 +11,8 @@ import pytest
 
 from quintet.config import Project
 from quintet.engine.base import Token
+from quintet.engine.engine import MixedEngine
+from quintet.engine.torch_runner import TorchRunner
 from quintet.registry.releases import live, pick, release
 from quintet.server.app import create_app
 from quintet.server.catalog import Catalog
@@ -67,6 +69,35 @@ def test_a_newer_expert_waits_for_its_release(
         assert expert_for(url, "Hello?") == "hr@1"
         release(project, "hr", 2)
         assert expert_for(url, "Hello?") == "hr@2"
+
+
+def test_after_a_release_not_one_token_is_the_old_experts(
+    project: Project, make_expert: MakeExpert, serve: Serve
+) -> None:
+    """Of two versions whose question has the same tokens, on an engine that reuses the states of what it has read."""
+    query = {"query": "How many days of leave do I get each year, and when is pay day?", "temperature": 0}
+    make_expert(project)
+    make_expert(project, version=2, seed=2, released=False)
+    spoken = {}
+    for version in (1, 2):
+        with serve(create_app(project, MixedEngine(TorchRunner(project.config.base_model, "cpu")))) as url:
+            spoken[version] = httpx.post(f"{url}/api/infer/hr@{version}", json=query, timeout=30).json()["response"]
+    assert spoken[1] != spoken[2]
+    engine = MixedEngine(TorchRunner(project.config.base_model, "cpu"))
+    with serve(create_app(project, engine)) as url:
+
+        def ask() -> str:
+            answer: str = httpx.post(f"{url}/api/hr", json=query, timeout=30).json()["response"]
+            return answer
+
+        assert [ask(), ask()] == [spoken[1]] * 2
+        reused = engine.status.reused_tokens
+        assert reused > 0
+        release(project, "hr", 2)
+        assert ask() == spoken[2]
+        assert engine.status.reused_tokens == reused
+        release(project, "hr", 1)
+        assert ask() == spoken[1]
 
 
 def test_a_rollback_by_another_process_is_seen_by_the_running_server(

@@ -196,7 +196,13 @@ def _load_engine(project: Project, *, tell: bool = False) -> "MixedEngine":
     # A CPU computes 128 tokens at a time as fast as 512, and those who wait for a token wait for a quarter as long.
     step_tokens = 128 if runner.device_info.device == "cpu" else 512
     settings = project.config.serving
-    return MixedEngine(runner, runner.device_info, max_queue=settings.max_queue, step_tokens=step_tokens)
+    return MixedEngine(
+        runner,
+        runner.device_info,
+        max_queue=settings.max_queue,
+        step_tokens=step_tokens,
+        expert_memory=settings.expert_memory,
+    )
 
 
 def _serve(project: Project, host: str | None = None, port: int | None = None, *, no_keys: bool = False) -> None:

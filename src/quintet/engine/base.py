@@ -80,7 +80,10 @@ class DeviceInfo:
 
 @dataclass
 class EngineStatus:
-    """What the engine holds now, and what it has done since it started."""
+    """What the engine holds now, and what it has done since it started.
+
+    `expert_bytes` is what experts take that are loaded or being read, of `expert_memory` that they may take.
+    """
 
     loaded: set[str] = field(default_factory=set)
     waiting: int = 0
@@ -90,6 +93,10 @@ class EngineStatus:
     reused_tokens: int = 0
     generated_tokens: int = 0
     preemptions: int = 0
+    expert_bytes: int = 0
+    expert_memory: int = 0
+    loads: int = 0
+    evictions: int = 0
     load_seconds: float = 0.0
 
 
@@ -109,10 +116,10 @@ class Engine(Protocol):
         """Digests of the loaded adapters, and how many requests wait."""
 
     async def load(self, adapter: Adapter) -> None:
-        """Load an adapter, once; raise ModelError when its files cannot be used."""
+        """Load an adapter before anybody asks it; raise ModelError when it cannot be. It leaves like any other."""
 
     def generate(self, request: Request) -> AsyncGenerator[Token]:
-        """Yield the answer token by token; closing the generator frees its place.
+        """Yield the answer token by token; closing the generator frees its place. The adapter need not be loaded.
 
         Raises BusyError when the queue is full.
         """

@@ -25,18 +25,41 @@ class Chunk:
     wants_logits: bool
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """An expert that was read and is not in use yet: its virtual tokens, its `bytes` of memory, and what it is made of.
+
+    `content` is the runner's own affair.
+    """
+
+    virtual: int
+    bytes: int
+    content: Any = None
+
+
 class Runner(Protocol):
-    """Computes steps over one base and the experts that are loaded; knows nothing of requests and queues."""
+    """Computes steps over one base and the experts that are installed; knows nothing of requests and queues.
+
+    `expert_memory` is how many bytes experts may take together, unless somebody knows better. `measure` and `prepare`
+    are called by one thread, all else by another.
+    """
 
     block_size: int
     blocks: int
     context_length: int
+    expert_memory: int
 
-    def load(self, adapter: Adapter) -> int:
-        """Load an expert and return how many virtual tokens it has; raise ModelError when it cannot be used."""
+    def measure(self, adapter: Adapter) -> int:
+        """Return about how many bytes an expert takes, without reading it; nothing is raised for broken files."""
 
-    def unload(self, digest: str) -> None:
-        """Forget an expert; no chunk of it may come any more."""
+    def prepare(self, adapter: Adapter) -> Prepared:
+        """Read an expert, however long it takes; raise ModelError when it cannot be used."""
+
+    def install(self, digest: str, prepared: Prepared) -> None:
+        """Let chunks of a prepared expert come from now on; takes no longer than a step may pause."""
+
+    def unload(self, digest: str) -> Any:
+        """Forget an expert, no chunk of which may come any more; return what is freed when nobody holds it."""
 
     def step(self, chunks: Sequence[Chunk]) -> Any:
         """Compute all chunks as one batch; return float32 logits `[chunks that want them, vocabulary]`, in order."""

@@ -1,22 +1,22 @@
 """The engine: one thread, one loop; each turn of it computes one step for everybody. Knows nothing of how.
 
-    plan (scheduler) → step (runner) → choose (sampling) → complete (scheduler) → tell (readers)
+    exchange (experts come and go) → plan (scheduler) → step (runner) → choose (sampling) → complete (scheduler) → tell
 
-The runner is used by this thread alone. Loading an expert happens between two steps; meanwhile all answers pause.
+The runner computes on this thread alone. An expert that a request lacks is read on another, while steps go on.
 """
 
 import asyncio
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import Future
+from collections.abc import AsyncGenerator, Mapping
 
 from quintet.engine.base import Adapter, DeviceInfo, EngineStatus, FinishReason, Request, Token
 from quintet.engine.batch import Runner
+from quintet.engine.exchange import Exchange
 from quintet.engine.kv_cache import KVCache
 from quintet.engine.readers import Reader, tell_all
+from quintet.engine.residency import Residency
 from quintet.engine.sampling import Choice, choose
 from quintet.engine.scheduler import Scheduler, Step
 from quintet.engine.sequence import Sequence, sequence_of
@@ -31,7 +31,9 @@ class MixedEngine:
     """Serves experts of every kind, side by side in one batch.
 
     `max_queue` requests may wait besides the `max_running` that are being answered; a step computes at most
-    `step_tokens` tokens, so a longer prompt takes several, between which others go on.
+    `step_tokens` tokens, so a longer prompt takes several, between which others go on. Experts in memory take at most
+    `expert_memory` bytes together, by default what the runner thinks right; they come when asked for, and the least
+    recently used leave for those that come.
     """
 
     def __init__(
@@ -42,17 +44,20 @@ class MixedEngine:
         max_queue: int = 64,
         max_running: int = 32,
         step_tokens: int = 512,
+        expert_memory: int | None = None,
     ) -> None:
         self.device = device or DeviceInfo("cpu")
         self._runner = runner
         cache = KVCache(runner.blocks, runner.block_size)
         self._scheduler = Scheduler(cache, max_queue=max_queue, max_running=max_running, step_tokens=step_tokens)
         self.context_length = min(runner.context_length, cache.places)
-        self._experts: dict[str, int] = {}
+        self._residency = Residency(runner.expert_memory if expert_memory is None else expert_memory)
+        self._exchange = Exchange(runner, self._residency, self._stir)
         self._readers: dict[Sequence, Reader] = {}
-        self._jobs: deque[tuple[Callable[[], None], Future[None]]] = deque()
-        self._loading = 0
+        self._loads: dict[Reader, str] = {}
         self._closing = False
+        # Whether something happened from which another turn of the loop may follow.
+        self._stirred = False
         self._counts = EngineStatus()
         # Guards all of the above, except while the runner computes: then the scheduler may still be asked.
         self._changed = threading.Condition()
@@ -64,25 +69,35 @@ class MixedEngine:
         """What is loaded, waits and runs, and what was done so far."""
         with self._changed:
             return EngineStatus(
-                loaded=set(self._experts),
-                waiting=self._scheduler.waiting + self._loading,
+                loaded=self._residency.loaded,
+                waiting=self._scheduler.waiting,
                 running=self._scheduler.begun,
                 steps=self._counts.steps,
                 prompt_tokens=self._counts.prompt_tokens,
                 reused_tokens=self._scheduler.reused_tokens,
                 generated_tokens=self._counts.generated_tokens,
                 preemptions=self._scheduler.preemptions,
-                load_seconds=self._counts.load_seconds,
+                expert_bytes=self._residency.bytes,
+                expert_memory=self._residency.budget,
+                loads=self._exchange.loads,
+                evictions=self._residency.evictions,
+                load_seconds=self._exchange.seconds,
             )
 
     async def load(self, adapter: Adapter) -> None:
-        """Load an adapter, once; raise ModelError when its files cannot be used. All answers pause meanwhile."""
-        if adapter.digest not in self._experts:
-            await self._between_steps(lambda: self._load(adapter))
-
-    async def unload(self, digest: str) -> None:
-        """Forget an expert and its states; raise ModelError while it still answers somebody."""
-        await self._between_steps(lambda: self._unload(digest))
+        """Load an adapter before anybody asks it; raise ModelError when it cannot be. It leaves like any other."""
+        reader = Reader(asyncio.get_running_loop())
+        with self._changed:
+            self._check_open()
+            self._loads[reader] = adapter.digest
+            self._exchange.want(adapter)
+            self._stir()
+        try:
+            await reader.next()
+        finally:
+            with self._changed:
+                self._loads.pop(reader, None)
+                self._stir()
 
     async def generate(self, request: Request) -> AsyncGenerator[Token]:
         """Yield the answer token by token; closing the generator frees its place at once.
@@ -90,12 +105,8 @@ class MixedEngine:
         Raises BusyError when too many wait, DeadlineError when the request's time is over, RequestError for a prompt
         that is too long, ModelError when its expert cannot be loaded or its answer not be computed.
         """
-        started = time.monotonic()
-        self._check(request, 0)
-        if request.adapter is not None and request.adapter.digest not in self._experts:
-            await self._load_for(request.adapter)
         reader = Reader(asyncio.get_running_loop())
-        sequence = self._enter(request, reader, started)
+        sequence = self._enter(request, reader)
         try:
             while True:
                 token = await reader.next()
@@ -106,60 +117,50 @@ class MixedEngine:
             with self._changed:
                 self._scheduler.remove(sequence)
                 self._readers.pop(sequence, None)
+                self._stir()
 
     async def close(self) -> None:
         """Finish what has begun, fail what waits, and let go of the model."""
         with self._changed:
             self._closing = True
-            self._changed.notify()
+            self._stir()
         await asyncio.to_thread(self._thread.join)
 
     # ---- Asked from the threads of others.
 
-    def _check(self, request: Request, virtual: int) -> int:
-        """Return how many tokens the answer may have at most; raise RequestError when that is none."""
-        places = self.context_length - virtual
-        if not request.prompt_ids:
-            raise RequestError("the prompt has no tokens; expected at least one")
-        if len(request.prompt_ids) >= places:
-            raise RequestError(
-                f"the prompt has {len(request.prompt_ids)} tokens, and prompt and answer may have {places} together; "
-                "shorten it",
-                code="context_length_exceeded",
-            )
-        return places - len(request.prompt_ids)
-
-    def _enter(self, request: Request, reader: Reader, started: float) -> Sequence:
+    def _enter(self, request: Request, reader: Reader) -> Sequence:
+        """Take a request in; it waits outside while its expert takes no requests."""
+        sequence = sequence_of(request, time.monotonic())
         with self._changed:
             self._check_open()
-            digest = request.adapter.digest if request.adapter else None
-            if digest is not None and digest not in self._experts:
-                raise ModelError("the expert was unloaded while the request came; ask again")
-            virtual = 0 if digest is None else self._experts[digest]
-            sequence = sequence_of(request, virtual, self._check(request, virtual), started)
-            self._scheduler.add(sequence)
+            virtual = 0 if request.adapter is None else self._residency.use(request.adapter.digest)
+            self._fit(sequence, virtual or 0)
+            if request.adapter is not None and virtual is None:
+                self._scheduler.add_outside(sequence)
+                self._exchange.want(request.adapter)
+            else:
+                self._scheduler.add(sequence)
             self._readers[sequence] = reader
-            self._changed.notify()
+            self._stir()
             return sequence
 
-    async def _load_for(self, adapter: Adapter) -> None:
-        """Load an expert for a request, which counts as waiting."""
-        with self._changed:
-            self._scheduler.check_room(self._loading)
-            self._loading += 1
-        try:
-            await self.load(adapter)
-        finally:
-            with self._changed:
-                self._loading -= 1
+    def _fit(self, sequence: Sequence, virtual: int) -> None:
+        """Note how many virtual tokens are in front; raise RequestError when the prompt has no room behind them."""
+        places = self.context_length - virtual
+        length = len(sequence.prompt_ids)
+        if not length:
+            raise RequestError("the prompt has no tokens; expected at least one")
+        if length >= places:
+            raise RequestError(
+                f"the prompt has {length} tokens, and prompt and answer may have {places} together; shorten it",
+                code="context_length_exceeded",
+            )
+        sequence.virtual, sequence.limit = virtual, min(sequence.limit, places - length)
 
-    async def _between_steps(self, job: Callable[[], None]) -> None:
-        future: Future[None] = Future()
+    def _stir(self) -> None:
         with self._changed:
-            self._check_open()
-            self._jobs.append((job, future))
+            self._stirred = True
             self._changed.notify()
-        await asyncio.wrap_future(future)
 
     def _check_open(self) -> None:
         if self._closing:
@@ -170,7 +171,7 @@ class MixedEngine:
     def _run(self) -> None:
         try:
             while self._has_work():
-                self._do_jobs()
+                self._exchange_experts()
                 step = self._plan()
                 if step.work:
                     self._finish(step, self._compute(step))
@@ -179,56 +180,55 @@ class MixedEngine:
         with self._changed:
             self._closing = True
             tell_all([(reader, _closed()) for reader in self._readers.values()])
-            for _, future in self._jobs:
-                if future.set_running_or_notify_cancel():
-                    future.set_exception(_closed())
+            self._end_loads(dict.fromkeys(self._loads.values(), _closed()))
+        self._exchange.close()
         del self._runner
 
     def _has_work(self) -> bool:
         """Wait until there is something to do; return whether there ever will be."""
         with self._changed:
-            while not (self._closing or self._jobs or self._scheduler.waiting or self._scheduler.begun):
-                self._changed.wait()
+            while not (self._closing or self._stirred or self._scheduler.inside):
+                if not self._changed.wait(self._scheduler.patience(time.monotonic())):
+                    break
             if self._closing:
                 dropped = self._scheduler.drop_waiting()
                 tell_all([(self._readers[sequence], _closed()) for sequence in dropped])
             return not self._closing or self._scheduler.begun > 0
 
-    def _do_jobs(self) -> None:
-        while self._jobs:
-            job, future = self._jobs.popleft()
-            if future.set_running_or_notify_cancel():
-                try:
-                    job()
-                except Exception as error:
-                    future.set_exception(error)
-                else:
-                    future.set_result(None)
+    def _exchange_experts(self) -> None:
+        """Bring experts in that are waited for, and those out that are in the way."""
+        with self._changed:
+            waiting = [(sequence, sequence.expert) for sequence in self._scheduler.outside if sequence.expert]
+            needed = {*(expert for _, expert in waiting), *self._loads.values()}
+            ends = self._exchange.turn(needed, self._scheduler.used)
+            self._stirred = bool(ends)
+            for sequence, expert in waiting:
+                if expert in ends:
+                    self._let_in(sequence, expert, ends[expert])
+            self._end_loads(ends)
 
-    def _load(self, adapter: Adapter) -> None:
-        if adapter.digest in self._experts:
-            return
-        started = time.monotonic()
+    def _let_in(self, sequence: Sequence, expert: str, error: QuintetError | None) -> None:
+        """Queue a sequence whose expert is in memory, or tell its reader why it will not be."""
         try:
-            virtual = self._runner.load(adapter)
-        finally:
-            self._counts.load_seconds += time.monotonic() - started
-        with self._changed:
-            self._experts[adapter.digest] = virtual
+            if error:
+                raise error
+            self._fit(sequence, self._residency.use(expert) or 0)
+            self._scheduler.let_in(sequence)
+        except QuintetError as problem:
+            self._scheduler.remove(sequence)
+            tell_all([(self._readers[sequence], problem)])
 
-    def _unload(self, digest: str) -> None:
-        with self._changed:
-            if any(sequence.expert == digest for sequence in self._scheduler.all()):
-                raise ModelError("the expert still answers somebody; unload it later")
-            if self._experts.pop(digest, None) is None:
-                return
-            self._scheduler.cache.forget(digest)
-        self._runner.unload(digest)
+    def _end_loads(self, ends: Mapping[str, Exception | None]) -> None:
+        """Tell those who asked for no more than that an expert is loaded."""
+        ended = {reader: digest for reader, digest in self._loads.items() if digest in ends}
+        tell_all([(reader, ends[digest] or Token(None)) for reader, digest in ended.items()])
+        self._loads = {reader: digest for reader, digest in self._loads.items() if reader not in ended}
 
     def _plan(self) -> Step:
         with self._changed:
             step = self._scheduler.plan(time.monotonic())
             tell_all([(self._readers[sequence], _late()) for sequence in step.late])
+            self._stirred |= bool(step.work or step.late)
             return step
 
     def _compute(self, step: Step) -> Choices:

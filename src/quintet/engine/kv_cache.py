@@ -15,7 +15,8 @@ class KVCache:
     """Hands out blocks, takes them back, and finds those that can be used again, the least recently used going first.
 
     A block is found again by the expert's digest, its number of virtual tokens, and all token ids up to the block's
-    end. Two experts never share a block, even when one replaces the other.
+    end. Two experts never share a block, even when one replaces the other. Since the digest is that of all that an
+    expert's states come of, virtual tokens included, they are right for one that left memory and has come back.
     """
 
     def __init__(self, blocks: int, block_size: int) -> None:
@@ -25,7 +26,7 @@ class KVCache:
         self._unheld: OrderedDict[int, None] = OrderedDict()
         self._holders = [0] * blocks
         self._block_of: dict[bytes, int] = {}
-        self._content: dict[int, tuple[str | None, bytes]] = {}
+        self._content: dict[int, bytes] = {}
 
     @property
     def free(self) -> int:
@@ -74,7 +75,7 @@ class KVCache:
             # Of two sequences that computed the same at once, the first one's block is kept.
             if keys[number] not in self._block_of:
                 self._block_of[keys[number]] = sequence.blocks[number]
-                self._content[sequence.blocks[number]] = (sequence.expert, keys[number])
+                self._content[sequence.blocks[number]] = keys[number]
         sequence.committed = max(sequence.committed, full)
 
     def release(self, sequence: Sequence) -> None:
@@ -85,14 +86,6 @@ class KVCache:
             if not self._holders[block]:
                 self._keep_or_wipe(block)
         sequence.blocks, sequence.committed, sequence.computed = [], 0, 0
-
-    def forget(self, expert: str) -> None:
-        """Let nobody find any block of an expert again."""
-        for block in [block for block, (owner, _) in self._content.items() if owner == expert]:
-            self._wipe(block)
-            if block in self._unheld:
-                del self._unheld[block]
-                self._blank.append(block)
 
     def _reusable(self, sequence: Sequence) -> list[int]:
         """Return the blocks that hold the beginning of a sequence, the last id excepted."""
@@ -134,5 +127,4 @@ class KVCache:
             self._blank.append(block)
 
     def _wipe(self, block: int) -> None:
-        _, key = self._content.pop(block)
-        del self._block_of[key]
+        del self._block_of[self._content.pop(block)]

@@ -7,9 +7,10 @@ mask does for all; it enters by copying its own rows, whatever others do.
 Shapes: T tokens, E experts with scales, I inputs, O outputs, R the rows from the first to the last expert of a step.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from heapq import nlargest
 from typing import Any
 
 import torch
@@ -17,6 +18,9 @@ from torch import Tensor, nn
 
 from quintet.engine.memory import lazy_zeros
 from quintet.engine.rank_space import RankSpace
+
+MOST_ENTERED = 64
+"""Of how many experts rows are kept, the widest ones that there are; a step of more makes room for them all."""
 
 
 @dataclass(frozen=True)
@@ -42,21 +46,26 @@ Parts = Mapping[str, LowRank | Scale]
 class RankRows:
     """The low-rank parts of experts in each layer, row behind row, where a space of `capacity` rows says.
 
-    All rows are finite numbers, so those of no expert, or of one that left, come to nothing behind a mask.
+    All rows are finite numbers, so those of no expert, or of one that left, come to nothing behind a mask. `layers`
+    has a part of each layer, of whatever rank.
     """
 
-    def __init__(self, capacity: int, experts: Mapping[str, Parts]) -> None:
+    def __init__(self, capacity: int, layers: Mapping[str, LowRank]) -> None:
         self.space = RankSpace(capacity)
+        self.layers = layers
         self._written: dict[str, Parts] = {}
-        self._layers: dict[str, tuple[Tensor, Tensor]] = {}
-        for path, part in _low_rank(experts):
-            if path not in self._layers:
-                self._layers[path] = (_zeros(part.down_RI, capacity), _zeros(part.up_RO, capacity))
+        self._rows = {
+            path: (_zeros(part.down_RI, capacity), _zeros(part.up_RO, capacity)) for path, part in layers.items()
+        }
 
-    def hold(self, experts: Mapping[str, Parts]) -> bool:
-        """Whether there are rows for all of these experts at once, in all of their layers."""
-        fit = sum(map(rank, experts.values())) <= self.space.capacity
-        return fit and all(path in self._layers for path, _ in _low_rank(experts))
+    def hold(self, capacity: int, layers: Iterable[str]) -> bool:
+        """Whether there are as many rows, in all of these layers."""
+        return capacity <= self.space.capacity and all(path in self.layers for path in layers)
+
+    def larger(self, capacity: int, layers: Mapping[str, LowRank]) -> "RankRows":
+        """Return empty rows in all of both layers: as many as these, or, where those are too few, at least twice."""
+        now, more = self.space.capacity, {path: _of_rank_0(part) for path, part in layers.items()}
+        return RankRows(now if capacity <= now else max(capacity, 2 * now), {**more, **self.layers})
 
     def gather(self, experts: Mapping[str, Parts]) -> bool:
         """Bring experts in, and closer together; return whether any was written."""
@@ -80,7 +89,7 @@ class RankRows:
             self.forget(digest)
 
     def _write(self, rows: range, parts: Parts) -> None:
-        for path, (down_RI, up_RO) in self._layers.items():
+        for path, (down_RI, up_RO) in self._rows.items():
             part = parts.get(path)
             end = rows.start
             if isinstance(part, LowRank):
@@ -93,7 +102,7 @@ class RankRows:
 
     def layer(self, path: str, window: range) -> tuple[Tensor, Tensor]:
         """Return a layer's rows of a window, `[R, I]` and `[R, O]`."""
-        down_RI, up_RO = self._layers[path]
+        down_RI, up_RO = self._rows[path]
         return down_RI[window.start : window.stop], up_RO[window.start : window.stop]
 
 
@@ -102,11 +111,12 @@ def rank(parts: Parts) -> int:
     return max((part.down_RI.shape[0] for part in parts.values() if isinstance(part, LowRank)), default=0)
 
 
-def _low_rank(experts: Mapping[str, Parts]) -> Iterator[tuple[str, LowRank]]:
-    for parts in experts.values():
-        for path, part in parts.items():
-            if isinstance(part, LowRank):
-                yield path, part
+def _low_rank(parts: Parts) -> dict[str, LowRank]:
+    return {path: part for path, part in parts.items() if isinstance(part, LowRank)}
+
+
+def _of_rank_0(part: LowRank) -> LowRank:
+    return LowRank(part.down_RI.new_empty(0, part.down_RI.shape[1]), part.up_RO.new_empty(0, part.up_RO.shape[1]))
 
 
 def _zeros(part_RX: Tensor, capacity: int) -> Tensor:
@@ -117,9 +127,9 @@ class Scales:
     """Tables of factors, one for each side of a layer that is scaled: a row of ones, then one for each such expert."""
 
     def __init__(self, experts: Mapping[str, Parts]) -> None:
-        scaled = [digest for digest, parts in experts.items() if any(isinstance(p, Scale) for p in parts.values())]
+        scaled = _scaled(experts)
         self.row = {digest: number for number, digest in enumerate(scaled, 1)}
-        parts = [experts[digest] for digest in scaled]
+        parts = list(scaled.values())
         sides = {(path, p.of_input): p.factors for each in parts for path, p in each.items() if isinstance(p, Scale)}
         self._tables = {
             side: torch.stack([torch.ones_like(example), *(_factors(each, side, example) for each in parts)])
@@ -129,6 +139,10 @@ class Scales:
     def table(self, path: str, of_input: bool) -> Tensor:
         """Return a side's factors, a row for each expert with scales, behind one of ones."""
         return self._tables[path, of_input]
+
+
+def _scaled(experts: Mapping[str, Parts]) -> dict[str, Parts]:
+    return {digest: parts for digest, parts in experts.items() if any(isinstance(p, Scale) for p in parts.values())}
 
 
 def _factors(parts: Parts, side: tuple[str, bool], example: Tensor) -> Tensor:
@@ -168,6 +182,8 @@ class Mixer:
         self._rows = RankRows(0, {})
         self._reserved: RankRows | None = None
         self._scales = Scales({})
+        # Those that are coming included.
+        self._ranks: dict[str, int] = {}
         # The experts of the last step, or none when anything has to be done before the next of the same.
         self._settled: frozenset[str] = frozenset()
         self._ranges: Mapping[str, range] = {}
@@ -180,11 +196,12 @@ class Mixer:
     @torch.inference_mode()
     def reserve(self, digest: str, parts: Parts) -> None:
         """Make room for an expert, from any thread, so that adding it then takes no time."""
-        experts, inside = {**self._experts, digest: parts}, list(self._rows.space.ranges)
-        if not self._rows.hold(experts):
-            reserved = self._larger(experts)
-            reserved.gather({digest: experts[digest] for digest in inside if digest in experts})
-            self._reserved = reserved
+        self._ranks[digest] = rank(parts)
+        room = self._room(parts)
+        if room is not self._rows and room is not self._reserved:
+            experts, inside = dict(self._experts), list(self._rows.space.ranges)
+            room.gather({digest: experts[digest] for digest in inside if digest in experts})
+            self._reserved = room
 
     @torch.inference_mode()
     def add(self, digest: str, parts: Parts) -> None:
@@ -192,25 +209,30 @@ class Mixer:
         self.remove(digest)
         for path in parts:
             self._mix(path)
-        self._experts[digest] = parts
-        if not self._rows.hold(self._experts):
-            reserved, self._reserved = self._reserved, None
-            fits = reserved is not None and reserved.hold(self._experts)
-            self._rows = reserved if reserved and fits else self._larger(self._experts)
+        self._experts[digest], self._ranks[digest] = parts, rank(parts)
+        room = self._room(parts)
+        if room is not self._rows:
+            self._rows, self._reserved = room, None
             self._rows.forget_all_but(self._experts)
-        self._scales = Scales(self._experts)
 
     def remove(self, digest: str) -> None:
         """Forget an expert's parts, and free its rows."""
-        if self._experts.pop(digest, None) is not None:
-            self._rows.forget(digest)
-            self._scales = Scales(self._experts)
-            self._settled = frozenset()
+        if self._experts.pop(digest, None) is None:
+            return
+        del self._ranks[digest]
+        for rows in filter(None, (self._rows, self._reserved)):
+            rows.forget(digest)
+        if digest in self._scales.row:
+            self._scales = Scales({})
+        self._settled = frozenset()
 
-    def _larger(self, experts: Mapping[str, Parts]) -> RankRows:
-        """Return rows for all of these, and twice as many as before: so they seldom grow."""
-        needed, now = sum(map(rank, experts.values())), self._rows.space.capacity
-        return RankRows(max(needed, 2 * now) if needed > now else now, experts)
+    def _room(self, parts: Parts) -> RankRows:
+        """Return rows for all experts and these parts: those that there are, or twice as many, so they seldom grow."""
+        needed = sum(nlargest(MOST_ENTERED, list(self._ranks.values())))
+        layers = {**self._rows.layers, **_low_rank(parts)}
+        now, reserved = self._rows, self._reserved or self._rows
+        held = next((rows for rows in (now, reserved) if rows.hold(needed, layers)), None)
+        return held or reserved.larger(needed, layers)
 
     @contextmanager
     def rows_of(self, owners: Sequence[str | None], head_rows: Sequence[int], device: Any) -> Iterator[None]:
@@ -231,12 +253,17 @@ class Mixer:
 
     def _enter(self, active: Mapping[str, Parts]) -> None:
         """Bring experts into their rows; where they still move, the next step of the same goes on with it."""
-        ranked = {digest: parts for digest, parts in active.items() if rank(parts)}
+        ranked = {digest: parts for digest, parts in active.items() if self._ranks[digest]}
+        if (needed := sum(self._ranks[digest] for digest in ranked)) > self._rows.space.capacity:
+            self._rows = self._rows.larger(needed, {})
         moved = self._rows.gather(ranked)
         self._settled = frozenset() if moved else frozenset(active)
         self._ranges = {digest: self._rows.space.ranges[digest] for digest in ranked}
         self._window = self._rows.space.window(ranked)
-        self._mixed_layers = {path: self._mixed_layer(path, active) for parts in active.values() for path in parts}
+        if not _scaled(active).keys() <= self._scales.row.keys():
+            self._scales = Scales(active)
+        paths = dict.fromkeys(path for parts in active.values() for path in parts)
+        self._mixed_layers = {path: self._mixed_layer(path, active) for path in paths}
 
     def _mixed_layer(self, path: str, active: Mapping[str, Parts]) -> MixedLayer:
         """Return what these experts do to a layer."""

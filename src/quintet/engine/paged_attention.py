@@ -81,6 +81,11 @@ class PagedStore:
             for layer, shape in shapes.items()
         }
 
+    @property
+    def bytes(self) -> int:
+        """How much memory it takes when all of it was written to."""
+        return sum(tensor.nbytes for tensors in self._layers.values() for tensor in tensors)
+
     def write(self, layer: int, slots_T: Tensor, keys_TKD: Tensor, values_TKD: Tensor) -> None:
         """Put the keys and values of one layer into places of the store."""
         keys, values = self._layers[layer]

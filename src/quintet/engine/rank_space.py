@@ -1,5 +1,6 @@
 """Which rows are whose, where low-rank parts of many experts lie one behind the other. Accounts only, no tensors."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Mapping
 
 LOOSE = 2
@@ -46,16 +47,15 @@ class RankSpace:
         Of these others keep theirs.
         """
         width, own = widths[digest], self.ranges.get(digest)
-        held = [self.ranges[other] for other in widths if other != digest and other in self.ranges]
-        idle = [rows for other, rows in self.ranges.items() if other not in widths]
+        held = _Line(self.ranges[other] for other in widths if other != digest and other in self.ranges)
+        idle = _Line(rows for other, rows in self.ranges.items() if other not in widths)
         starts = {0, *(rows.stop for rows in self.ranges.values()), *([own.start] if own else [])}
         places = [range(start, start + width) for start in starts if start + width <= self.capacity]
-        places = [place for place in places if not any(_meet(place, rows) for rows in held)]
-        wide = LOOSE * (width + sum(map(len, held)))
+        places = [place for place in places if not held.meeting(place)]
+        wide = LOOSE * (width + held.rows)
 
         def cost(place: range) -> tuple[int, int, int]:
-            lost = sum(_meet(place, rows) for rows in idle)
-            return max(0, len(_span([*held, place])) - wide), lost, place.start
+            return max(0, held.span(place) - wide), idle.meeting(place), place.start
 
         if places:
             self._take(digest, min(places, key=cost))
@@ -73,6 +73,24 @@ class RankSpace:
     def _take(self, digest: str, rows: range) -> None:
         others = {other: each for other, each in self.ranges.items() if other != digest and not _meet(rows, each)}
         self.ranges = {**others, digest: rows}
+
+
+class _Line:
+    """Ranges that do not meet each other."""
+
+    def __init__(self, ranges: Iterable[range]) -> None:
+        ordered = sorted(ranges, key=lambda rows: rows.start)
+        self._starts = [rows.start for rows in ordered]
+        self._stops = [rows.stop for rows in ordered]
+        self.rows = sum(map(len, ordered))
+
+    def meeting(self, place: range) -> int:
+        """Return how many of them a place meets."""
+        return bisect_left(self._starts, place.stop) - bisect_right(self._stops, place.start)
+
+    def span(self, place: range) -> int:
+        """Return how many rows lie from the first to the last of them and of a place."""
+        return max([*self._stops[-1:], place.stop]) - min([*self._starts[:1], place.start])
 
 
 def _span(ranges: Iterable[range]) -> range:

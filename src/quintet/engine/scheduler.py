@@ -42,10 +42,11 @@ class Step:
 
 
 class Scheduler:
-    """Decides step by step; `plan` and `complete` take turns, `add` and `remove` may come between any two calls.
+    """Decides step by step; `plan` and `complete` take turns, all else may come between any two calls.
 
-    At most `max_queue` sequences wait that have not begun, at most `max_running` hold blocks, and a step computes at
-    most `step_tokens` tokens, which must be more than `max_running`: so each of them gets on in every step.
+    At most `max_queue` sequences wait that have not begun, be it outside, for their expert, or for their turn. At most
+    `max_running` hold blocks, and a step computes at most `step_tokens` tokens, which must be more than `max_running`:
+    so each of them gets on in every step.
     """
 
     def __init__(self, cache: KVCache, *, max_queue: int = 64, max_running: int = 32, step_tokens: int = 512) -> None:
@@ -53,6 +54,7 @@ class Scheduler:
             raise ValueError(f"a step of {step_tokens} tokens is too short for {max_running} running sequences")
         self.cache = cache
         self.running: list[Sequence] = []
+        self.outside: list[Sequence] = []
         self.preemptions = 0
         self.reused_tokens = 0
         self._queue = FairQueue()
@@ -64,23 +66,44 @@ class Scheduler:
     @property
     def waiting(self) -> int:
         """How many sequences have not begun."""
-        return self._queue.fresh
+        return self._queue.fresh + len(self.outside)
 
     @property
     def begun(self) -> int:
         """How many sequences run, or had to make room and will go on."""
         return len(self.running) + len(self._queue) - self._queue.fresh
 
-    def check_room(self, more: int = 0) -> None:
-        """Raise BusyError when the queue could not take one besides `more` others."""
-        if (waiting := self.waiting + more) >= self._max_queue:
-            raise BusyError(f"{waiting} requests wait, the most allowed; try again in a moment")
+    @property
+    def inside(self) -> int:
+        """How many sequences can be computed, now or when it is their turn."""
+        return len(self.running) + len(self._queue)
+
+    @property
+    def used(self) -> set[str | None]:
+        """The experts of all that are not outside."""
+        return {sequence.expert for sequence in (*self.running, *self._queue)}
 
     def add(self, sequence: Sequence) -> None:
         """Queue a sequence that fits into the cache; raise BusyError when too many wait."""
-        self.check_room()
-        sequence.arrival = next(self._arrivals)
+        self._arrive(sequence)
         self._queue.append(sequence)
+
+    def add_outside(self, sequence: Sequence) -> None:
+        """Have a sequence wait until it is let in; raise BusyError when too many wait."""
+        self._arrive(sequence)
+        sequence.status = Status.OUTSIDE
+        self.outside.append(sequence)
+
+    def let_in(self, sequence: Sequence) -> None:
+        """Queue a sequence from outside, which fits into the cache now."""
+        self.outside.remove(sequence)
+        sequence.status = Status.WAITING
+        self._queue.append(sequence)
+
+    def _arrive(self, sequence: Sequence) -> None:
+        if self.waiting >= self._max_queue:
+            raise BusyError(f"{self.waiting} requests wait, the most allowed; try again in a moment")
+        sequence.arrival = next(self._arrivals)
 
     def remove(self, sequence: Sequence) -> None:
         """Drop a sequence, wherever it is, and free what it holds; once it is gone, do nothing."""
@@ -88,18 +111,24 @@ class Scheduler:
             self._stop(sequence, Status.FINISHED)
         elif sequence.status is Status.WAITING:
             self._queue.remove(sequence)
-            sequence.status = Status.FINISHED
+        elif sequence.status is Status.OUTSIDE:
+            self.outside.remove(sequence)
+        sequence.status = Status.FINISHED
 
     def drop_waiting(self) -> list[Sequence]:
         """Drop and return all that have not begun."""
-        dropped = [sequence for sequence in self._queue if not sequence.began]
+        dropped = [sequence for sequence in self.all() if not sequence.began]
         for sequence in dropped:
             self.remove(sequence)
         return dropped
 
     def all(self) -> list[Sequence]:
         """Return every sequence that waits or runs."""
-        return [*self.running, *self._queue]
+        return [*self.running, *self._queue, *self.outside]
+
+    def patience(self, now: float) -> float | None:
+        """Return how long it is until somebody outside is too late, if anybody ever is."""
+        return min((each.deadline - now for each in self.outside if each.deadline is not None), default=None)
 
     def plan(self, now: float = 0.0) -> Step:
         """Return the next step; `now` is what deadlines are compared with."""

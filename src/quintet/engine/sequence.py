@@ -8,8 +8,9 @@ from quintet.engine.base import FinishReason, Request, Sampling
 
 
 class Status(Enum):
-    """Where a sequence is: in a queue, holding blocks, or gone."""
+    """Where a sequence is: waiting for its expert, in a queue, holding blocks, or gone."""
 
+    OUTSIDE = "outside"
     WAITING = "waiting"
     RUNNING = "running"
     FINISHED = "finished"
@@ -20,7 +21,8 @@ class Sequence:
     """A prompt and the answer so far.
 
     `limit` is the most tokens to generate. `virtual` is how many places of the cache the expert's virtual tokens take
-    in front. `deadline` is a time on the clock that the scheduler is given.
+    in front; both are final when the expert is in memory. `deadline` is a time on the clock that the scheduler is
+    given.
     """
 
     prompt_ids: tuple[int, ...]
@@ -66,16 +68,15 @@ class Sequence:
         return "length" if len(self.ids) - len(self.prompt_ids) >= self.limit else None
 
 
-def sequence_of(request: Request, virtual: int, room: int, now: float) -> Sequence:
-    """Return the sequence of a request that may generate at most `room` tokens."""
+def sequence_of(request: Request, now: float) -> Sequence:
+    """Return the sequence of a request, before anything is known of its expert."""
     expert = request.adapter.digest if request.adapter else None
     return Sequence(
         prompt_ids=request.prompt_ids,
         end_ids=request.end_ids,
-        limit=min(request.sampling.max_tokens, room),
+        limit=request.sampling.max_tokens,
         sampling=request.sampling,
         expert=expert,
-        virtual=virtual,
         department=request.department or expert or "",
         deadline=None if request.timeout is None else now + request.timeout,
     )

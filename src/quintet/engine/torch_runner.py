@@ -3,9 +3,7 @@
 Knows nothing of requests, queues or who may have which block.
 """
 
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,16 @@ from transformers import PreTrainedConfig
 
 from quintet.base_model import pick_device
 from quintet.engine.base import Adapter, DeviceInfo
-from quintet.engine.batch import Chunk
+from quintet.engine.batch import Chunk, Prepared
 from quintet.engine.expert import Expert
+from quintet.engine.expert_memory import (
+    affordable_bytes,
+    held_bytes,
+    memory_limit,
+    model_bytes,
+    stored_bytes,
+    tensors_of,
+)
 from quintet.engine.experts import is_full, load_paged, read_expert
 from quintet.engine.mixed_linear import Mixer
 from quintet.engine.paged_attention import (
@@ -37,17 +43,19 @@ GIB = 2**30
 CPU_SHARE, CPU_LIMIT = 0.25, 4 * GIB
 GPU_SHARE = 0.6
 MOST_SEQUENCES = 256
-CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 BARE_BASE = Expert()
 
 
 class TorchRunner:
-    """Serves one base and experts of every kind from one paged store of keys and values; for one thread.
+    """Serves one base and experts of every kind from one paged store of keys and values.
+
+    One thread computes; another one may `measure` and `prepare` meanwhile.
 
     `blocks` is by default as many as a budget of memory holds, after the base is loaded: on a GPU 60 in 100 of what is
     free (experts and a step's own numbers need the rest), on a CPU a quarter of the machine's or the container's and at
-    most 4 GiB; never more than 256 sequences of full length need, never fewer than one needs. Answers are those of
-    PEFT's or transformers' own greedy generation, exactly in float32; in lower precision up to its rounding.
+    most 4 GiB; never more than 256 sequences of full length need, never fewer than one needs. `expert_memory` is half
+    of what then is left. Answers are those of PEFT's or transformers' own greedy generation, exactly in float32; in
+    lower precision up to its rounding.
     With `int8` the linear layers' weights are rounded to 8 bits, fully trained experts' too; adapters' own are not.
     """
 
@@ -74,6 +82,7 @@ class TorchRunner:
         self.block_size = block_size
         self.blocks = blocks or self._affordable(shapes)
         self._store = PagedStore(shapes, self.blocks, block_size, self._device, self._model.dtype)
+        self.expert_memory = affordable_bytes(self._device, model_bytes(self._model) + self._store.bytes)
         self._mixer = Mixer(self._model, self._model.get_output_embeddings())
         self._experts: dict[str, Expert] = {}
 
@@ -89,22 +98,33 @@ class TorchRunner:
         """How many logits a token has."""
         return int(self._model.get_output_embeddings().out_features)
 
-    def load(self, adapter: Adapter) -> int:
-        """Load an expert, once, and return how many virtual tokens it has.
+    def measure(self, adapter: Adapter) -> int:
+        """Return about how many bytes an expert takes: those of its stored weights in the base's precision."""
+        return stored_bytes(adapter.folder, self._model.dtype.itemsize)
 
-        Raises ModelError when it cannot be used; then nothing of it stays.
-        """
+    def prepare(self, adapter: Adapter) -> Prepared:
+        """Read an expert, on whatever thread; raise ModelError when it cannot be used. Nothing that runs is touched."""
+        expert = self._read(adapter)
+        shared = () if expert.model is None or is_full(adapter.folder) else tensors_of(self._template())
+        return Prepared(expert.virtual, held_bytes(expert, shared), expert)
+
+    def install(self, digest: str, prepared: Prepared) -> None:
+        """Let chunks of a prepared expert come."""
+        expert: Expert = prepared.content
+        if expert.parts:
+            self._mixer.add(digest, expert.parts)
+        self._experts[digest] = expert
+
+    def load(self, adapter: Adapter) -> int:
+        """Prepare and install an expert at once, if it is not yet; return how many virtual tokens it has."""
         if adapter.digest not in self._experts:
-            expert = self._read(adapter)
-            if expert.parts:
-                self._mixer.add(adapter.digest, expert.parts)
-            self._experts[adapter.digest] = expert
+            self.install(adapter.digest, self.prepare(adapter))
         return self._experts[adapter.digest].virtual
 
-    def unload(self, digest: str) -> None:
-        """Forget an expert; a chunk of it is an error from now on."""
-        self._experts.pop(digest, None)
+    def unload(self, digest: str) -> Expert | None:
+        """Forget an expert, a chunk of which is an error from now on; return it, if it was installed."""
         self._mixer.remove(digest)
+        return self._experts.pop(digest, None)
 
     @torch.inference_mode()
     def step(self, chunks: Sequence[Chunk]) -> Tensor:
@@ -227,7 +247,7 @@ class TorchRunner:
         if device.type == "cuda":
             budget = GPU_SHARE * torch.cuda.mem_get_info(device)[0]
         else:
-            budget = min(CPU_SHARE * _memory(), CPU_LIMIT)
+            budget = min(CPU_SHARE * memory_limit(), CPU_LIMIT)
         place = sum(shape.heads * (shape.key_size + shape.value_size) for shape in shapes.values())
         blocks = int(budget / (place * self._model.dtype.itemsize * self.block_size))
         full = -(-self.context_length // self.block_size)
@@ -295,13 +315,3 @@ def _context_length(config: PreTrainedConfig) -> int:
     kinds = [rope, *(kind for kind in rope.values() if isinstance(kind, dict))]
     originals = [kind["original_max_position_embeddings"] for kind in kinds if kind.get("rope_type") == "longrope"]
     return int(min([text.max_position_embeddings, *originals]))
-
-
-def _memory() -> float:
-    """Return how many bytes the machine has or the container may have; no limit where neither is told."""
-    limits = [float("inf")]
-    with suppress(AttributeError, OSError, ValueError):
-        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    with suppress(OSError, ValueError):  # The file says "max" where there is no limit.
-        limits.append(int(CGROUP_LIMIT.read_text()))
-    return min(limits)

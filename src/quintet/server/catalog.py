@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from quintet.base_model import base_digest, load_tokenizer, locate
+from quintet.base_model import base_digest, locate
 from quintet.chat import ChatTranslator
 from quintet.config import BASE, Project
 from quintet.engine.base import Adapter, Engine
 from quintet.errors import ModelError, NotReleasedError, NotTrainedError, QuintetError
 from quintet.registry.experts import Expert, fetch_expert, loaded_experts, look_up
 from quintet.registry.releases import Release, live, released_expert, why_not_released
+from quintet.server.translators import Translators
 
 Status = Literal["loaded", "not loaded", "not released", "not trained"]
 
@@ -31,7 +32,7 @@ class Model:
     @property
     def adapter(self) -> Adapter | None:
         """The expert as the engine knows it."""
-        return None if self.expert is None else _adapter(self.expert)
+        return None if self.expert is None else Adapter(self.expert.digest, Path(self.expert.folder))
 
     @property
     def expert_name(self) -> str | None:
@@ -54,14 +55,17 @@ class Entry:
 
 
 class Catalog:
-    """Finds experts by name, and loads each once, with the tokenizer it was trained with."""
+    """Finds experts by name, with the tokenizer each was trained with.
+
+    Which of them are in memory is the engine's affair: a request brings its expert in.
+    """
 
     def __init__(self, project: Project, engine: Engine) -> None:
         self._project = project
         self._engine = engine
         self._base = locate(project.config.base_model, project.root)
-        self._translators: dict[tuple[str, str], ChatTranslator] = {}
-        self._loading = asyncio.Lock()
+        self._translators = Translators()
+        self._fetching = asyncio.Lock()
 
     def seen_as(self, project: Project) -> "Catalog":
         """Return the catalog of what is seen of the project; what is loaded for one is loaded for all."""
@@ -80,26 +84,24 @@ class Catalog:
         return released_expert(self._project, name, key)
 
     async def open(self, name: str, key: str = "") -> Model:
-        """Return the model of that name, loaded; raise ModelError when it cannot answer.
+        """Return the model of that name, with its files on this machine; raise ModelError when it cannot answer.
 
         `key` is what a conversation has from its start to its end, so that one version answers all of it.
         """
         expert = await asyncio.to_thread(self.find, name, key)
         if expert is not None:
             await self._check_base(expert)
+            await self._bring(expert)
         source = (expert.digest, str(expert.folder)) if expert else (BASE, self._base)
-        if not self._is_ready(expert, source):
-            async with self._loading:
-                await self._load(expert, source)
-        return Model(name, expert, self._translators[source])
+        return Model(name, expert, await self._translators.of(source))
 
     async def warm(self, name: str) -> None:
         """Load all that may answer to a name, so that nobody waits for it."""
         release = None if name == BASE else await asyncio.to_thread(live, self._project, name)
-        for version in release.versions if release else ():
-            await self.open(f"{name}@{version}")
-        if release is None:
-            await self.open(name)
+        for each in [f"{name}@{version}" for version in release.versions] if release else [name]:
+            model = await self.open(each)
+            if model.adapter is not None:
+                await self._engine.load(model.adapter)
 
     async def entries(self) -> list[Entry]:
         """Return every department of the project with what is released of it."""
@@ -110,29 +112,19 @@ class Catalog:
         experts = await asyncio.to_thread(loaded_experts, self._project, set(self._engine.status.loaded))
         return [expert.name for expert in experts if expert.department in self._project.config.departments]
 
-    def _is_ready(self, expert: Expert | None, key: tuple[str, str]) -> bool:
-        held = expert is None or expert.digest in self._engine.status.loaded
-        return held and key in self._translators
-
-    async def _load(self, expert: Expert | None, key: tuple[str, str]) -> None:
-        """Load what is missing; whoever waited for the lock may find that nothing is."""
-        if self._is_ready(expert, key):
-            return
-        if expert is not None:
-            await asyncio.to_thread(self._bring, expert)
-        source = self._base if expert is None else str(expert.folder)
-        if key not in self._translators:
-            self._translators[key] = await asyncio.to_thread(_load_translator, source)
-        if expert is not None:
-            await self._engine.load(_adapter(expert))
-
     async def _check_base(self, expert: Expert) -> None:
         # Hashing a base of some gigabytes takes seconds, the first time.
         running = await asyncio.to_thread(base_digest, self._base)
         expert.check_base(running, self._project.config.base_model)
 
-    def _bring(self, expert: Expert) -> None:
-        fetch_expert(self._project, expert).check_files()
+    async def _bring(self, expert: Expert) -> None:
+        """Have the files here of an expert that is not in memory, where it needs none any more."""
+        if expert.digest in self._engine.status.loaded:
+            return
+        if self._project.artifacts is not None:
+            async with self._fetching:
+                await asyncio.to_thread(fetch_expert, self._project, expert)
+        await asyncio.to_thread(expert.check_files)
 
     async def _entry(self, department: str) -> Entry:
         try:
@@ -164,11 +156,3 @@ class Catalog:
         except ModelError as error:
             return str(error)
         return None
-
-
-def _adapter(expert: Expert) -> Adapter:
-    return Adapter(expert.digest, Path(expert.folder))
-
-
-def _load_translator(source: str) -> ChatTranslator:
-    return ChatTranslator(load_tokenizer(source))

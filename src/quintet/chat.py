@@ -102,6 +102,18 @@ class ChatTranslator:
         """Return the ids after which the assistant speaks."""
         return self._tokenise(self._render([messages], add_generation_prompt=True))[0].ids
 
+    def encode_text(self, text: str) -> list[int]:
+        """Return the ids of a text that no template is put around; special tokens may be written in it.
+
+        It begins as the tokenizer begins a text, with one beginning-of-text token where it adds one.
+        """
+        backend, begins = self.tokenizer.backend_tokenizer, self.tokenizer.bos_token
+        has_begun = begins is not None and text.startswith(begins)
+        with self._turn:
+            backend.no_truncation()
+            backend.no_padding()
+            return list(backend.encode(text, add_special_tokens=not has_begun).ids)
+
     def encode_example(self, messages: Sequence[Message]) -> Encoded:
         """Return ids and labels: what the assistant must say, with its end of turn, is trained, nothing else is.
 

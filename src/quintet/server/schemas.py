@@ -119,6 +119,9 @@ class ErrorAnswer(BaseModel):
     error: ErrorObject
 
 
+FAILED: dict[int | str, dict[str, Any]] = {
+    "default": {"model": ErrorAnswer, "description": "Refused, or gone wrong: what is wrong, and the fix."}
+}
 REFUSED: dict[int | str, dict[str, Any]] = {
     401: {"model": ErrorAnswer, "description": "No key, or one that opens nothing."},
     403: {"model": ErrorAnswer, "description": "The key lacks the role."},

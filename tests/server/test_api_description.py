@@ -1,5 +1,6 @@
 """Whatever is sent, the server answers as its OpenAPI description says, and never fails: requests made up from it."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,9 +37,9 @@ def aimed(case: Any, model: str | None, limit: int) -> Any:
     return case
 
 
-def check(operation: Any, examples: int) -> int:
-    """Send made-up requests to an operation; return how many."""
-    sent = 0
+def check(operation: Any, examples: int) -> Counter[int]:
+    """Send made-up requests to an operation; return how many were answered with each status."""
+    statuses: Counter[int] = Counter()
     models = st.sampled_from(["base", "hr", "hr", None])
 
     @settings(
@@ -51,12 +52,11 @@ def check(operation: Any, examples: int) -> int:
     )
     @given(case=operation.as_strategy(), model=models, limit=st.integers(1, 4))
     def send(case: Any, model: str | None, limit: int) -> None:
-        nonlocal sent
-        sent += 1
-        aimed(case, model, limit).call_and_validate(checks=HELD)
+        response = aimed(case, model, limit).call_and_validate(checks=HELD)
+        statuses[response.status_code] += 1
 
     send()
-    return sent
+    return statuses
 
 
 def operations(address: str) -> Iterator[Any]:
@@ -65,12 +65,14 @@ def operations(address: str) -> Iterator[Any]:
 
 
 def test_a_few_hundred_requests_are_answered_as_described(address: str) -> None:
-    found = {operation.label: check(operation, 50) for operation in operations(address)}
+    found = {operation.label: check(operation, 40) for operation in operations(address)}
     assert found.keys() >= ROUTES
-    assert sum(found.values()) >= 250
+    assert sum(map(Counter.total, found.values())) >= 200
+    assert all(statuses[200] > 0 for statuses in found.values()), found
 
 
 @pytest.mark.slow
 def test_two_thousand_requests_are_answered_as_described(address: str) -> None:
     found = {operation.label: check(operation, 500) for operation in operations(address)}
-    assert sum(found.values()) >= 2000
+    print(found)
+    assert sum(map(Counter.total, found.values())) >= 2000

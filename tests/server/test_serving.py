@@ -99,13 +99,14 @@ def test_a_client_that_leaves_before_the_answer_frees_the_engine(project: Projec
         assert wait_for(lambda: engine.closed == 1)
 
 
+FOUR = CHAT | {"n": 4, "max_tokens": 5000}
 TEXT = {"model": "base", "prompt": ["One", "Two"], "max_tokens": 5000}
 
 
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/v1/chat/completions", CHAT | {"n": 4, "max_tokens": 5000}),
+        ("/v1/chat/completions", FOUR),
         ("/v1/completions", TEXT | {"n": 2, "stream": True}),
     ],
 )
@@ -124,7 +125,7 @@ def test_a_client_that_leaves_a_stream_of_several_choices_frees_all_of_them(
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/v1/chat/completions", CHAT | {"n": 4, "stream": False, "max_tokens": 5000}),
+        ("/v1/chat/completions", FOUR | {"stream": False}),
         ("/v1/completions", TEXT | {"n": 2}),
     ],
 )

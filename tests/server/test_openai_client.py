@@ -123,6 +123,7 @@ def test_harmless_fields_are_accepted(openai: OpenAI) -> None:
         ("n", 33),
         ("tools", [{"type": "function", "function": {"name": "f"}}]),
         ("tool_choice", "required"),
+        ("tool_choice", {"type": "function", "function": {"name": "f"}}),
         ("top_logprobs", 3),
         ("logit_bias", {"five": 10}),
         ("logit_bias", {"99999": 10}),

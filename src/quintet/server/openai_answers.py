@@ -14,6 +14,7 @@ from quintet.server.answering import Answer, Piece
 from quintet.server.catalog import Model
 from quintet.server.grammar import Vocabulary
 from quintet.server.schemas_openai import (
+    CalledFunction,
     ChatAnswerMessage,
     ChatChoice,
     ChatCompletion,
@@ -25,8 +26,10 @@ from quintet.server.schemas_openai import (
     TextChoice,
     TextLogprobs,
     TokenLogprob,
+    ToolCall,
     Usage,
 )
+from quintet.server.tool_calls import Call, CallFormat, CallReader
 
 
 class Reply(ABC):
@@ -104,22 +107,27 @@ class ChatReply(Reply):
     prefix = "chatcmpl"
     streamed_object = "chat.completion.chunk"
 
+    request: ChatRequest
+
+    def __init__(
+        self,
+        request: ChatRequest,
+        model: Model,
+        answer: Answer,
+        vocabulary: Vocabulary | None,
+        written: CallFormat | None = None,
+    ) -> None:
+        super().__init__(request, model, answer, vocabulary)
+        names = [tool.function.name for tool in request.tools or ()]
+        self._readers = [CallReader(written, names) for _ in answer.choices] if written else None
+
     def whole(self, pieces: Sequence[Piece]) -> ChatCompletion:
         """Return the completion."""
-        choices = [
-            ChatChoice(
-                index=piece.choice,
-                message=ChatAnswerMessage(content=piece.text),
-                logprobs=self._of(piece),
-                finish_reason=piece.finish_reason or "stop",
-            )
-            for piece in pieces
-        ]
         return ChatCompletion(
             id=self.id,
             created=self.created,
             model=self.request.model,
-            choices=choices,
+            choices=[self._choice(piece) for piece in pieces],
             usage=self.usage,
             system_fingerprint=self.fingerprint,
         )
@@ -130,12 +138,36 @@ class ChatReply(Reply):
             yield self._delta(choice.number, {"role": "assistant", "content": ""})
 
     def events(self, piece: Piece) -> Iterator[str]:
-        """Yield the text, if any, and the end, if it is one."""
-        if piece.text or piece.tokens:
+        """Yield the text, if any, the calls, and the end, if it is one."""
+        text, calls = self._read(piece)
+        if text or piece.tokens:
             logprobs = self._of(piece)
-            yield self._delta(piece.choice, {"content": piece.text}, logprobs and logprobs.model_dump())
+            yield self._delta(piece.choice, {"content": text}, logprobs and logprobs.model_dump())
+        for index, call in enumerate(calls):
+            yield self._delta(piece.choice, {"tool_calls": [{"index": index, **call.model_dump()}]})
         if piece.finish_reason:
-            yield self._delta(piece.choice, {}, finish_reason=piece.finish_reason)
+            yield self._delta(piece.choice, {}, finish_reason="tool_calls" if calls else piece.finish_reason)
+
+    def _choice(self, piece: Piece) -> ChatChoice:
+        text, calls = self._read(piece)
+        return ChatChoice(
+            index=piece.choice,
+            message=ChatAnswerMessage(content=text or None if calls else text, tool_calls=calls or None),
+            logprobs=self._of(piece),
+            finish_reason="tool_calls" if calls else piece.finish_reason or "stop",
+        )
+
+    def _read(self, piece: Piece) -> tuple[str, list[ToolCall]]:
+        """Return what a piece lets be said now, and at its end the functions that the answer calls."""
+        if self._readers is None:
+            return piece.text, []
+        reader = self._readers[piece.choice]
+        text = reader.push(piece.text)
+        if not piece.finish_reason:
+            return text, []
+        rest, calls = reader.finish()
+        most = 1 if self.request.parallel_tool_calls is False else None
+        return text + rest, [_tool_call(call) for call in calls[:most]]
 
     def _delta(self, choice: int, delta: dict[str, Any], logprobs: Any = None, finish_reason: str | None = None) -> str:
         return self._chunk({"index": choice, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason})
@@ -149,6 +181,7 @@ class TextReply(Reply):
 
     prefix = "cmpl"
     streamed_object = "text_completion"
+    request: CompletionRequest
 
     def __init__(self, request: CompletionRequest, model: Model, answer: Answer, vocabulary: Vocabulary | None) -> None:
         super().__init__(request, model, answer, vocabulary)
@@ -185,6 +218,11 @@ class TextReply(Reply):
             top_logprobs=[{top.token: top.logprob for top in one.top_logprobs} for one in said],
             text_offset=offsets,
         )
+
+
+def _tool_call(call: Call) -> ToolCall:
+    function = CalledFunction(name=call.name, arguments=call.arguments)
+    return ToolCall(id=f"call_{secrets.token_hex(12)}", function=function)
 
 
 def event(value: dict[str, Any]) -> str:

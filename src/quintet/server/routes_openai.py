@@ -1,6 +1,7 @@
 """OpenAI's API, so that its clients work unchanged. Knows nothing of departments but as models."""
 
 import asyncio
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -8,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 
 from quintet.config import BASE
 from quintet.data.examples import Message
-from quintet.errors import RequestError
+from quintet.errors import ModelError, RequestError
 from quintet.registry.experts import Expert
 from quintet.server.answering import MakeMask, answer_to, prepare_answer
 from quintet.server.auth import NEEDS_KEY, ask
@@ -19,15 +20,16 @@ from quintet.server.openai_answers import ChatReply, Reply, TextReply
 from quintet.server.schemas import OVER_BUDGET, REFUSED
 from quintet.server.schemas_openai import (
     ChatCompletion,
+    ChatMessage,
     ChatRequest,
     Completion,
     CompletionRequest,
     OpenAIModel,
     OpenAIModels,
-    ResponseFormat,
 )
 from quintet.server.services import Served, Services
 from quintet.server.streaming import stream
+from quintet.server.tool_calls import CallFormat, find_call_format
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"], dependencies=[*NEEDS_KEY], responses=REFUSED)
 
@@ -79,16 +81,18 @@ async def _chat(served: Services, chat: ChatRequest) -> Any:
     model = await served.catalog.open(chat.model, _first_question(chat))
     _check_bias(model, chat.logit_bias)
     vocabulary = await _vocabulary(model) if chat.logprobs else None
-    answer = await prepare_answer(
-        served.engine,
-        model,
-        _messages(chat),
-        chat.sampling,
-        chat.stop,
-        n=chat.n,
-        make_mask=await _mask(model, chat.response_format),
-    )
-    return await _respond(ChatReply(chat, model, answer, vocabulary))
+    written = await _call_format(model, chat)
+    make_mask = await _mask(model, chat, written)
+    if written is None:
+        answer = await prepare_answer(
+            served.engine, model, _messages(chat), chat.sampling, chat.stop, n=chat.n, make_mask=make_mask
+        )
+    else:
+        ids = await asyncio.to_thread(_ids_with_tools, model, chat)
+        answer = answer_to(
+            served.engine, model, [ids], chat.sampling, chat.stop, n=chat.n, make_mask=make_mask, field="messages"
+        )
+    return await _respond(ChatReply(chat, model, answer, vocabulary, written if chat.offered else None))
 
 
 async def _text(served: Services, request: CompletionRequest) -> Any:
@@ -107,13 +111,49 @@ async def _respond(reply: Reply) -> Any:
 
 def _first_question(chat: ChatRequest) -> str:
     """Return what all requests of one conversation have in common."""
-    return next((turn.content for turn in chat.messages if turn.role == "user"), "")
+    return next((turn.content or "" for turn in chat.messages if turn.role == "user"), "")
 
 
 def _messages(chat: ChatRequest) -> list[Message]:
+    return [Message(_role(turn), turn.content or "") for turn in chat.messages]
+
+
+def _role(turn: ChatMessage) -> str:
     # OpenAI's newer models call the system's turns the developer's; templates know only the system.
-    roles = {"developer": "system"}
-    return [Message(roles.get(turn.role, turn.role), turn.content) for turn in chat.messages]
+    return "system" if turn.role == "developer" else turn.role
+
+
+async def _call_format(model: Model, chat: ChatRequest) -> CallFormat | None:
+    """Return how calls are written, when they matter; raise RequestError for a base that cannot make any."""
+    field = "tools" if chat.offered else chat.place_of_a_call
+    if field is None:
+        return None
+    written = await asyncio.to_thread(find_call_format, model.translator)
+    if written is None:
+        raise RequestError(
+            f"{field}: the chat template of {model.name!r} has no place for functions, or marks their calls with "
+            "special tokens; leave them out, or use a base whose template writes them as JSON",
+            param=field,
+            code="unsupported_parameter",
+        )
+    return written
+
+
+def _ids_with_tools(model: Model, chat: ChatRequest) -> list[int]:
+    tools = [tool.model_dump(exclude_none=True) for tool in chat.offered]
+    try:
+        return model.translator.encode_turns([_turn(turn) for turn in chat.messages], tools)
+    except ModelError as error:
+        raise RequestError(str(error), param="messages") from error
+
+
+def _turn(turn: ChatMessage) -> dict[str, Any]:
+    """Return a turn as templates want it: the arguments of a call are no text there."""
+    calls = [call.model_dump() for call in turn.tool_calls or ()]
+    for call in calls:
+        call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+    rest = {"tool_calls": calls, "tool_call_id": turn.tool_call_id, "name": turn.name}
+    return {"role": _role(turn), "content": turn.content or "", **{key: held for key, held in rest.items() if held}}
 
 
 def _ids(model: Model, prompt: str | list[int]) -> list[int]:
@@ -142,8 +182,16 @@ async def _vocabulary(model: Model) -> Vocabulary:
     return await asyncio.to_thread(vocabulary_of, model.translator)
 
 
-async def _mask(model: Model, wanted: ResponseFormat | None) -> MakeMask | None:
-    """Return what makes masks for a response format, if it takes any; raise RequestError for a schema of no use."""
+async def _mask(model: Model, chat: ChatRequest, written: CallFormat | None) -> MakeMask | None:
+    """Return what makes masks for a call or a format, if any is demanded; raise RequestError for a schema of no use."""
+    wanted = chat.response_format
+    if written is not None and chat.demanded:
+        if wanted is not None and wanted.type != "text":
+            message = "response_format: expected text where a call is demanded by tool_choice; leave one of them out"
+            raise RequestError(message, param="response_format")
+        vocabulary = await _vocabulary(model)
+        grammar = written.grammar([tool.function.model_dump(exclude_none=True) for tool in chat.demanded])
+        return await asyncio.to_thread(vocabulary.obeying_grammar, grammar, "tools")
     if wanted is None or wanted.type == "text":
         return None
     schema = wanted.json_schema.json_schema if wanted.json_schema else ANY_OBJECT

@@ -4,6 +4,7 @@ import json
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -85,6 +86,25 @@ def _as_bias(value: object) -> object:
     return {int(id_): bias for id_, bias in value.items()}
 
 
+def _is_object(arguments: str) -> str:
+    try:
+        if isinstance(json.loads(arguments), dict):
+            return arguments
+    except (ValueError, RecursionError):
+        pass
+    raise ValueError("expected a JSON object, written as text")
+
+
+def _as_choice(value: object) -> str | None:
+    """Return `none`, `auto`, `required`, or `call:` and the name of a function."""
+    match value:
+        case None | "none" | "auto" | "required":
+            return value
+        case {"type": "function", "function": {"name": str(name)}}:
+            return f"call:{name}"
+    raise ValueError('expected "none", "auto", "required", or {"type": "function", "function": {"name": "..."}}')
+
+
 IDS_SCHEMA: dict[str, Any] = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
 PROMPT_SCHEMA: list[dict[str, Any]] = [{"type": "string"}, IDS_SCHEMA]
 PROMPTS_SCHEMA = {"anyOf": [*PROMPT_SCHEMA, {"type": "array", "items": {"anyOf": PROMPT_SCHEMA}, "minItems": 1}]}
@@ -102,6 +122,21 @@ BIAS_SCHEMA = {
     ]
 }
 
+CHOICE_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"enum": ["none", "auto", "required", None]},
+        {
+            "type": "object",
+            "properties": {
+                "type": {"const": "function"},
+                "function": {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
+            },
+            "required": ["type", "function"],
+        },
+    ]
+}
+
+ToolChoice = Annotated[str | None, PlainValidator(_as_choice), WithJsonSchema(CHOICE_SCHEMA)]
 NoList = Annotated[Any, _only([])]
 Nothing = Annotated[Any, _only()]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -190,17 +225,56 @@ class CompletionRequest(GenerationRequest):
         return self._sampling(self.max_tokens or 16, self.logprobs)
 
 
+class CalledFunction(Body):
+    """A function that the assistant called, and its arguments as JSON."""
+
+    name: str
+    arguments: Annotated[str, AfterValidator(_is_object)]
+
+
+class ToolCall(Body):
+    """One call of an assistant's turn."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
+class Function(Body):
+    """A function that the model may call; `parameters` is the JSON schema of its arguments."""
+
+    name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
+    description: Text | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(Body):
+    """Something that the model may use."""
+
+    type: Literal["function"]
+    function: Function
+
+
 class ChatMessage(Body):
     """One turn; an assistant's turn may come back as the client received it, empty fields and all."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[Text, BeforeValidator(_join_parts)]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+    content: Annotated[Text | None, BeforeValidator(_join_parts)] = Field(default=None, validate_default=True)
     name: str | None = None
     refusal: Nothing = None
     audio: Nothing = None
     annotations: NoList = None
     function_call: Nothing = None
-    tool_calls: NoList = None
+
+    @field_validator("content")
+    @classmethod
+    def _says_something(cls, content: str | None, info: ValidationInfo) -> str | None:
+        if content is None and not info.data.get("tool_calls"):
+            raise ValueError("expected text")
+        return content
 
 
 class NamedSchema(Body):
@@ -244,10 +318,10 @@ class ChatRequest(GenerationRequest):
     safety_identifier: Any = None
     prompt_cache_key: Any = None
     prompt_cache_retention: Any = None
-    parallel_tool_calls: Any = None
+    tools: list[Tool] | None = Field(default=None, max_length=128)
+    tool_choice: ToolChoice = None
+    parallel_tool_calls: bool | None = None
 
-    tools: NoList = None
-    tool_choice: Annotated[Any, _only("none", "auto")] = None
     functions: NoList = None
     function_call: Annotated[Any, _only("none", "auto")] = None
     modalities: Annotated[Any, _only(["text"])] = None
@@ -256,6 +330,34 @@ class ChatRequest(GenerationRequest):
     reasoning_effort: Annotated[Any, _only("none")] = None
     verbosity: Nothing = None
     web_search_options: Nothing = None
+
+    @field_validator("tool_choice")
+    @classmethod
+    def _names_a_tool(cls, choice: str | None, info: ValidationInfo) -> str | None:
+        names = [tool.function.name for tool in info.data.get("tools") or ()]
+        if choice not in (None, "none", "auto") and not (names if choice == "required" else choice[5:] in names):
+            raise ValueError("expected the name of one of the tools that are sent with it")
+        return choice
+
+    @property
+    def offered(self) -> list[Tool]:
+        """The functions that the model may call."""
+        return [] if self.tool_choice == "none" else self.tools or []
+
+    @property
+    def place_of_a_call(self) -> str | None:
+        """Where the conversation has a call, or what came of one."""
+        for place, turn in enumerate(self.messages):
+            if turn.role == "tool" or turn.tool_calls:
+                return f"messages[{place}].{'role' if turn.role == 'tool' else 'tool_calls'}"
+        return None
+
+    @property
+    def demanded(self) -> list[Tool]:
+        """The functions of which one must be called; none when the model may choose."""
+        if self.tool_choice in (None, "none", "auto"):
+            return []
+        return [t for t in self.tools or () if self.tool_choice in ("required", f"call:{t.function.name}")]
 
     @field_validator("top_logprobs")
     @classmethod
@@ -304,8 +406,9 @@ class ChatAnswerMessage(BaseModel):
     """The assistant's turn."""
 
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
     refusal: None = None
+    tool_calls: list[ToolCall] | None = None
 
 
 class ChatChoice(BaseModel):
@@ -314,7 +417,7 @@ class ChatChoice(BaseModel):
     index: int
     message: ChatAnswerMessage
     logprobs: ChatLogprobs | None = None
-    finish_reason: FinishReason
+    finish_reason: FinishReason | Literal["tool_calls"]
 
 
 class ChatCompletion(BaseModel):

@@ -5,7 +5,7 @@ Knows nothing of files, departments or models; a tokenizer is all it holds.
 
 import threading
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -17,6 +17,9 @@ from quintet.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+Turn = Mapping[str, Any]
+"""A turn, or a function, as chat templates want it."""
 
 IGNORED = -100
 FRAMES = 256
@@ -92,15 +95,53 @@ class ChatTranslator:
         self._frame = lru_cache(FRAMES)(self._make_frame)
         self._tail = lru_cache(FRAMES)(self._find_tail)
         added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-        self._specials = sorted({*tokenizer.all_special_tokens, *added}, key=len, reverse=True)
-        self._first_letters = {special[0] for special in self._specials}
-        self._ending, self._end = self._find_end_of_turn()
+        # Longest first, so that none is taken for its own beginning.
+        self.specials = sorted({*tokenizer.all_special_tokens, *added}, key=len, reverse=True)
+        self._first_letters = {special[0] for special in self.specials}
+        self.ending, self._end = self._find_end_of_turn()
         if not self.decode(self._code(["Hello there"], is_plain=True)[0].ids).strip():
             raise ModelError("the tokenizer turns every text into nothing; is its tokenizer.json missing?")
 
     def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
         """Return the ids after which the assistant speaks."""
         return self._tokenise(self._render([messages], add_generation_prompt=True))[0].ids
+
+    def encode_turns(self, turns: Sequence[Turn], tools: Sequence[Turn]) -> list[int]:
+        """Return the ids after which the assistant speaks, where it may call functions.
+
+        Raises ModelError when the template refuses, or when what it writes of the functions has a special token in it.
+        """
+        said = [turn for turn in turns if turn.get("content")]
+        given = repr([tools, *({**turn, "content": None} for turn in turns)])
+        if forged := next((special for special in self.specials if special in given), None):
+            raise ModelError(f"the functions or their calls hold {forged!r}, which means something to the base")
+        marked: list[Turn] = []
+        marks: list[str] = []
+        for turn in turns:
+            marks += [_mark(len(marks))] if turn.get("content") else []
+            marked.append({**turn, "content": marks[-1]} if turn.get("content") else turn)
+        frame = _around(marks, self.write(marked, tools))
+        messages = [Message(turn["role"], turn["content"]) for turn in said]
+        rendered = _fit(self.write(turns, tools), messages, frame)
+        if rendered is None:
+            raise ModelError("the base's chat template changes or drops what is said, so it cannot be kept apart")
+        return self._tokenise([rendered])[0].ids
+
+    def write(self, turns: Sequence[Turn], tools: Sequence[Turn], *, add_generation_prompt: bool = True) -> str:
+        """Return what the template makes of turns and functions; raise ModelError when it refuses them."""
+        return self._write([list(turns)], add_generation_prompt, tools=list(tools) or None)[0]
+
+    def encode_text(self, text: str) -> list[int]:
+        """Return the ids of a text that no template is put around; special tokens may be written in it.
+
+        It begins as the tokenizer begins a text, with one beginning-of-text token where it adds one.
+        """
+        backend, begins = self.tokenizer.backend_tokenizer, self.tokenizer.bos_token
+        has_begun = begins is not None and text.startswith(begins)
+        with self._turn:
+            backend.no_truncation()
+            backend.no_padding()
+            return list(backend.encode(text, add_special_tokens=not has_begun).ids)
 
     def encode_example(self, messages: Sequence[Message]) -> Encoded:
         """Return ids and labels: what the assistant must say, with its end of turn, is trained, nothing else is.
@@ -112,7 +153,7 @@ class ChatTranslator:
     def encode_examples(self, conversations: Sequence[Sequence[Message]]) -> list[Encoded]:
         """Return what `encode_example` gives for each conversation, several times faster than one by one."""
         texts = [
-            _Rendered(text[: spans[-1].end] + self._ending, spans)
+            _Rendered(text[: spans[-1].end] + self.ending, spans)
             for text, spans in self._render(conversations, add_generation_prompt=False)
         ]
         # Each answer's prompt, row by row: what a template adds after it is the assistant's to say.
@@ -164,7 +205,7 @@ class ChatTranslator:
             text = ""
         rest = text.partition(mark)[2]
         space = rest[: len(rest) - len(rest.lstrip())]
-        special = next((special for special in self._specials if rest.startswith(special, len(space))), None)
+        special = next((special for special in self.specials if rest.startswith(special, len(space))), None)
         return (space + special, special) if special else (self.tokenizer.eos_token, self.tokenizer.eos_token)
 
     def _mask(self, text: _Rendered, coded: _Coded, prompts: list[_Rendered]) -> Encoded:
@@ -176,7 +217,7 @@ class ChatTranslator:
             return self._joined(prompts[-1], text.text[starts[-1] : spans[-1].end], len(spans))
         labels = [IGNORED] * answer + coded.ids[answer:]
         for span, start in zip(spans[:-1], starts[:-1], strict=True):
-            end = span.end + (len(self._ending) if text.text.startswith(self._ending, span.end) else 0)
+            end = span.end + (len(self.ending) if text.text.startswith(self.ending, span.end) else 0)
             first = bisect_right(coded.offsets, start, key=itemgetter(1))
             last = bisect_left(coded.offsets, end, key=itemgetter(0))
             labels[first:last] = coded.ids[first:last]
@@ -198,7 +239,7 @@ class ChatTranslator:
 
     def _find_tail(self, written: str) -> tuple[str, list[int]]:
         """Return the last special token of what the template writes, and the ids from it on, or nothing."""
-        place, special = max((written.rfind(special), special) for special in self._specials)
+        place, special = max((written.rfind(special), special) for special in self.specials)
         return (special, self._code([written[place:]])[0].ids) if place >= 0 else ("", [])
 
     def _joined(self, prompt: _Rendered, answer: str, answers: int) -> Encoded:
@@ -238,26 +279,23 @@ class ChatTranslator:
 
         Fewer when it leaves a turn out. Found by rendering with marks in the contents' place.
         """
-        marks = [f"\ue000{number}\ue001" for number in range(len(roles))]
+        marks = [_mark(number) for number in range(len(roles))]
         marked = [Message(role, mark) for role, mark in zip(roles, marks, strict=True)]
-        pieces, rest = [], self._apply([marked], add_generation_prompt)[0]
-        for mark in marks:
-            before, found, rest = rest.partition(mark)
-            if not found:
-                return ()
-            pieces.append(before)
-        return (*pieces, rest)
+        return _around(marks, self._apply([marked], add_generation_prompt)[0])
 
     def _apply(self, conversations: Sequence[Sequence[Message]], add_generation_prompt: bool) -> list[str]:
+        return self._write([[m.as_dict() for m in messages] for messages in conversations], add_generation_prompt)
+
+    def _write(
+        self, conversations: list[list[Any]], add_generation_prompt: bool, tools: list[Any] | None = None
+    ) -> list[str]:
         from jinja2 import TemplateError
 
         if not conversations:
             return []
         try:
             rendered = self.tokenizer.apply_chat_template(
-                [[m.as_dict() for m in messages] for messages in conversations],
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
+                conversations, tools=tools, tokenize=False, add_generation_prompt=add_generation_prompt
             )
         except TemplateError as error:
             raise ModelError(f"the base's chat template refuses these turns: {error}") from error
@@ -276,7 +314,7 @@ class ChatTranslator:
     def _forges(self, text: _Rendered) -> bool:
         contents = [text.text[s.start : s.end] for s in text.spans]
         suspects = [content for content in contents if any(letter in content for letter in self._first_letters)]
-        return any(special in content for special in self._specials for content in suspects)
+        return any(special in content for special in self.specials for content in suspects)
 
     def _tokenise_pieces(self, text: _Rendered) -> _Coded:
         ids: list[int] = []
@@ -329,6 +367,21 @@ class TextStream:
     def _new_text(self) -> str:
         known = self._translator.decode(self._before, with_specials=self._with_specials)
         return self._translator.decode(self._before + self._ids, with_specials=self._with_specials)[len(known) :]
+
+
+def _mark(number: int) -> str:
+    return f"\ue000{number}\ue001"
+
+
+def _around(marks: Sequence[str], rest: str) -> tuple[str, ...]:
+    """Return what stands around marks in a text, or nothing when one is missing."""
+    pieces = []
+    for mark in marks:
+        before, found, rest = rest.partition(mark)
+        if not found:
+            return ()
+        pieces.append(before)
+    return (*pieces, rest)
 
 
 def _nth(ids: list[int], id_: int, count: int) -> int:

@@ -258,3 +258,25 @@ def test_one_row_that_fails_hurts_no_other() -> None:
 
 def test_an_id_beyond_the_logits_is_not_penalised() -> None:
     assert pick(logits(size=6), Sampling(temperature=0, repetition_penalty=1.5), generated=(5,))
+
+
+def test_a_bias_is_added_to_the_logits() -> None:
+    scores = torch.zeros(1, 10)
+    scores[0, 4] = 1.0
+    assert pick(scores, Sampling(temperature=0, logit_bias=((7, 1.5),))) == [7]
+    assert pick(scores, Sampling(temperature=0, logit_bias=((4, -0.5), (7, 0.4)))) == [4]
+
+
+def test_a_bias_for_what_is_no_id_fails_its_own_row() -> None:
+    rows = [sequence(Sampling(temperature=0, logit_bias=((10, 1.0),))), sequence(Sampling(temperature=0))]
+    failed, fine = choose(torch.zeros(2, 10), rows)
+    assert isinstance(failed, RequestError)
+    assert isinstance(fine, Choice)
+
+
+@pytest.mark.parametrize("size", [6, 12])
+def test_a_mask_may_be_shorter_or_longer_than_the_logits(size: int) -> None:
+    mask = torch.arange(size) == 3
+    scores = torch.zeros(1, 10)
+    scores[0, 8] = 9.0
+    assert pick(scores, Sampling(temperature=0, mask=lambda _: mask)) == [3]

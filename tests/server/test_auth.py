@@ -223,6 +223,30 @@ def test_an_answer_costs_what_its_usage_says_and_the_headers_say_what_is_left(op
     assert 0 < int(response.headers["x-ratelimit-reset-tokens"].removesuffix("s")) <= 86_400
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_all_choices_are_charged_and_their_prompt_once(opened: Open, project: Project, stream: bool) -> None:
+    key = bearer(make_key(project, "base", budgets="1k/day"))
+    engine = ScriptedEngine(ANSWER)
+    with opened(engine) as client:
+        client.post("/v1/chat/completions", json=CHAT | {"n": 3, "stream": stream}, headers=key).raise_for_status()
+        prompt = len(engine.requests[0].prompt_ids)
+        assert wait_for(lambda: used(project) == prompt + 3 * 2)
+        body = {"model": "base", "prompt": [[5, 6, 7], [8, 9]], "n": 2, "max_tokens": 50, "stream": stream}
+        client.post("/v1/completions", json=body, headers=key).raise_for_status()
+        assert wait_for(lambda: used(project) == prompt + 3 * 2 + 5 + 4 * 2)
+
+
+def test_choices_that_a_budget_does_not_cover_together_are_refused_before_any_begins(
+    opened: Open, project: Project
+) -> None:
+    key = bearer(make_key(project, "base", budgets="160/day"))
+    engine = ScriptedEngine(ANSWER)
+    with opened(engine) as client:
+        assert client.post("/v1/chat/completions", json=CHAT | {"n": 3}, headers=key).status_code == 400
+        assert not engine.requests
+        assert client.post("/v1/chat/completions", json=CHAT | {"n": 2}, headers=key).status_code == 200
+
+
 def test_a_stream_sets_aside_what_it_may_take_and_gives_back_the_rest(opened: Open, project: Project) -> None:
     key = bearer(make_key(project, "base", budgets="1k/day"))
     streamed = CHAT | {"stream": True, "stream_options": {"include_usage": True}}

@@ -8,6 +8,9 @@ import pytest
 from openai import APIError, BadRequestError, NotFoundError, OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 
+from quintet.config import Project
+from quintet.registry.experts import find_expert
+
 TURNS: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Where do I park?"}]
 
 
@@ -116,21 +119,23 @@ def test_harmless_fields_are_accepted(openai: OpenAI) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("n", 2),
+        ("n", 0),
+        ("n", 33),
         ("tools", [{"type": "function", "function": {"name": "f"}}]),
         ("tool_choice", "required"),
-        ("logprobs", True),
+        ("tool_choice", {"type": "function", "function": {"name": "f"}}),
         ("top_logprobs", 3),
-        ("logit_bias", {"5": 10}),
-        ("presence_penalty", 0.5),
-        ("frequency_penalty", -0.5),
-        ("response_format", {"type": "json_object"}),
+        ("logit_bias", {"five": 10}),
+        ("logit_bias", {"99999": 10}),
+        ("presence_penalty", 2.5),
+        ("frequency_penalty", -2.5),
         ("temperature", 2.5),
         ("top_p", 0),
         ("max_tokens", 0),
         ("stop", ["1", "2", "3", "4", "5"]),
         ("messages", []),
         ("seed", 2**63),
+        ("reasoning_effort", "high"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_by_name(openai: OpenAI, field: str, value: Any) -> None:
@@ -160,8 +165,8 @@ def test_a_turn_that_cannot_be_honoured_is_refused_by_place(api: httpx.Client, t
 
 def test_an_unknown_field_is_refused_by_name(openai: OpenAI) -> None:
     with pytest.raises(BadRequestError) as caught:
-        complete(openai, extra_body={"top_k": 5})
-    assert (caught.value.param, caught.value.code) == ("top_k", "unknown_parameter")
+        complete(openai, extra_body={"guided_regex": "a+"})
+    assert (caught.value.param, caught.value.code) == ("guided_regex", "unknown_parameter")
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -183,6 +188,12 @@ def test_the_models_listed_are_those_that_can_answer(openai: OpenAI) -> None:
     listed = openai.models.list().data
     assert [(model.id, model.owned_by) for model in listed] == [("hr", "quintet"), ("base", "quintet")]
     assert all(model.created > 1_600_000_000 for model in listed)
+
+
+def test_an_expert_names_its_base_and_its_files(openai: OpenAI, company: Project) -> None:
+    base, expert = openai.models.retrieve("base").to_dict(), openai.models.retrieve("hr").to_dict()
+    assert (base["parent"], base["root"]) == (None, company.config.base_model)
+    assert (expert["parent"], expert["root"]) == ("base", find_expert(company, "hr").digest)
 
 
 def test_one_model_can_be_looked_up(openai: OpenAI) -> None:

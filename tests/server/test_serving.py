@@ -1,8 +1,9 @@
 """How the server behaves when things go wrong, and what it does at its start and its end."""
 
+import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -12,11 +13,12 @@ from openai import APIError, OpenAI
 from transformers import PreTrainedTokenizerFast
 
 from quintet.config import Project
-from quintet.engine.base import Token
+from quintet.engine.base import Request, Token
 from quintet.engine.batch import Chunk
 from quintet.engine.engine import MixedEngine
 from quintet.engine.torch_runner import TorchRunner
 from quintet.errors import BusyError
+from quintet.server import streaming
 from quintet.server.app import create_app
 from tests.server.conftest import MakeExpert, ScriptedEngine, Serve
 
@@ -97,6 +99,82 @@ def test_a_client_that_leaves_before_the_answer_frees_the_engine(project: Projec
         assert wait_for(lambda: engine.closed == 1)
 
 
+FOUR = CHAT | {"n": 4, "max_tokens": 5000}
+TEXT = {"model": "base", "prompt": ["One", "Two"], "max_tokens": 5000}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", FOUR),
+        ("/v1/completions", TEXT | {"n": 2, "stream": True}),
+    ],
+)
+def test_a_client_that_leaves_a_stream_of_several_choices_frees_all_of_them(
+    project: Project, serve: Serve, path: str, body: dict[str, object]
+) -> None:
+    engine = ScriptedEngine(ENDLESS, pause=0.005)
+    with serve(create_app(project, engine)) as url:
+        with httpx.stream("POST", url + path, json=body) as response:
+            lines = response.iter_lines()
+            assert next(lines).startswith("data: ")
+            assert wait_for(lambda: engine.running == 4)
+        assert wait_for(lambda: engine.running == 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", FOUR | {"stream": False}),
+        ("/v1/completions", TEXT | {"n": 2}),
+    ],
+)
+def test_a_client_that_leaves_before_several_choices_are_there_frees_all_of_them(
+    project: Project, serve: Serve, path: str, body: dict[str, object]
+) -> None:
+    engine = ScriptedEngine(ENDLESS, pause=0.005)
+    with serve(create_app(project, engine)) as url:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(url + path, json=body, timeout=0.5)
+        assert wait_for(lambda: engine.closed == 4)
+    assert engine.running == 0
+
+
+class FailingSecond(ScriptedEngine):
+    """Answers the first request, and fails the others after a token."""
+
+    async def generate(self, request: Request) -> AsyncGenerator[Token]:
+        is_first = not self.requests
+        async for token in super().generate(request):
+            yield token
+            if not is_first:
+                raise RuntimeError("broken")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_failure_of_one_choice_is_that_of_all_and_frees_the_others(
+    project: Project, serve: Serve, stream: bool
+) -> None:
+    engine = FailingSecond(ENDLESS, pause=0.005)
+    with serve(create_app(project, engine)) as url:
+        response = httpx.post(f"{url}/v1/chat/completions", json=CHAT | {"n": 3, "stream": stream})
+        assert wait_for(lambda: engine.running == 0)
+    assert response.status_code == (200 if stream else 500)
+    last = response.text.strip().split("\n\n")[-1].removeprefix("data: ")
+    assert json.loads(last)["error"]["code"] == "internal_error"
+
+
+def test_a_stream_that_waits_is_kept_alive(project: Project, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "PING_SECONDS", 0.1)
+    engine = ScriptedEngine([Token(40), Token(41, "length")], pause=0.35)
+    with serve(create_app(project, engine)) as url:
+        text = httpx.post(f"{url}/v1/chat/completions", json=CHAT).text
+        with OpenAI(base_url=f"{url}/v1", api_key="none") as client:
+            chunks = list(client.chat.completions.create(**CHAT))  # type: ignore[call-overload]
+    assert 2 <= text.count(": ping\n\n") <= 4
+    assert chunks[-1].choices[0].finish_reason == "length"
+
+
 class SlowRunner(TorchRunner):
     """Leaves a test the time to see that somebody waits."""
 
@@ -153,6 +231,8 @@ def test_prompts_are_not_logged(
         httpx.post(f"{url}/api/hr", json=QUERY)
         httpx.post(f"{url}/api/hr", json=QUERY | {"top_p": 5})
         httpx.post(f"{url}/v1/chat/completions", json=CHAT)
+        httpx.post(f"{url}/v1/completions", json={"model": "hr", "prompt": QUERY["query"]})
+        httpx.post(f"{url}/v1/completions", json={"model": "hr", "prompt": QUERY["query"], "echo": True})
     ours = [record.getMessage() for record in caplog.records if not record.name.startswith("httpcore")]
     assert QUERY["query"] not in "\n".join(ours)
 

@@ -161,10 +161,10 @@ async def _answer(
     try:
         answer = await prepare_answer(engine, model, [Message("user", question)], sampling)
         text = ""
-        async for delta in answer.deltas():
-            text += delta
-            if streamed:
-                print(delta, end="", flush=True)
+        async for piece in answer.pieces():
+            text += piece.text if piece else ""
+            if streamed and piece:
+                print(piece.text, end="", flush=True)
         if streamed:
             print()
     finally:

@@ -8,7 +8,10 @@ from typing import Any, Literal, Protocol
 FinishReason = Literal["stop", "length"]
 
 LogitMask = Callable[[tuple[int, ...]], Any]
-"""What was generated so far → what may come next: ids, or a boolean tensor over the vocabulary on the CPU."""
+"""What was generated so far → what may come next: ids, or a boolean array over the vocabulary on the CPU.
+
+Ids past the end of the array may not come.
+"""
 
 
 @dataclass(frozen=True)
@@ -16,7 +19,8 @@ class Sampling:
     """How the next token is chosen; temperature 0 is greedy, and what has no default but 0, 1 or None is off.
 
     `repetition_penalty` looks at prompt and answer, `frequency_penalty` and `presence_penalty` at the answer alone.
-    `logprobs` is how many of the likeliest ids to report beside the chosen one.
+    `logit_bias` is added to the logits of ids. `logprobs` is how many of the likeliest ids to report beside the chosen
+    one.
     """
 
     max_tokens: int = 256
@@ -28,6 +32,7 @@ class Sampling:
     repetition_penalty: float = 1.0
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
     logprobs: int | None = None
     mask: LogitMask | None = None
 

@@ -1,7 +1,7 @@
 """Logits → the next id of each sequence, as its own request wants it chosen. Knows nothing of models and caches.
 
-The order is that of transformers' `generate`: repetition penalty, (frequency and presence penalties, which only OpenAI
-has), mask, then temperature, top-k, top-p, min-p.
+The order is that of transformers' `generate`: repetition penalty, (frequency and presence penalties and the bias, which
+only OpenAI has), mask, then temperature, top-k, top-p, min-p.
 
 Nothing is sorted for top-p. An id is drawn as if it cut nothing. Where it would have cut that id, it would have cut all
 that are less likely too, and the next draw is among the others: so what is left is drawn as from the cut distribution,
@@ -146,7 +146,8 @@ def _highest(scores_NV: Tensor, count: int) -> Tensor:
 
 def _edits(sequence: Sequence) -> bool:
     s = sequence.sampling
-    return s.repetition_penalty != 1 or s.frequency_penalty != 0 or s.presence_penalty != 0 or s.mask is not None
+    penalises = s.repetition_penalty != 1 or s.frequency_penalty != 0 or s.presence_penalty != 0
+    return penalises or bool(s.logit_bias) or s.mask is not None
 
 
 def _edit(scores_NV: Tensor, sequences: list[Sequence]) -> dict[int, Exception]:
@@ -156,6 +157,7 @@ def _edit(scores_NV: Tensor, sequences: list[Sequence]) -> dict[int, Exception]:
         if _edits(sequence):
             try:
                 _penalise(scores_NV[row], sequence)
+                _bias(scores_NV[row], sequence.sampling.logit_bias)
                 _mask(scores_NV[row], sequence)
             except Exception as error:
                 failures[row] = error
@@ -177,6 +179,19 @@ def _penalise(scores_V: Tensor, sequence: Sequence) -> None:
         scores_V[said] -= torch.tensor(penalties, dtype=scores_V.dtype, device=scores_V.device)
 
 
+def _bias(scores_V: Tensor, bias: tuple[tuple[int, float], ...]) -> None:
+    if not bias:
+        return
+    ids, values = zip(*bias, strict=True)
+    if min(ids) < 0 or max(ids) >= len(scores_V):
+        # On the GPU, an id outside the vocabulary would end the process.
+        raise RequestError(
+            f"logit_bias names an id that is not in the vocabulary; its ids are 0 to {len(scores_V) - 1}"
+        )
+    added = torch.tensor(values, dtype=scores_V.dtype, device=scores_V.device)
+    scores_V[torch.tensor(ids, device=scores_V.device)] += added
+
+
 def _mask(scores_V: Tensor, sequence: Sequence) -> None:
     if sequence.sampling.mask is None:
         return
@@ -185,6 +200,8 @@ def _mask(scores_V: Tensor, sequence: Sequence) -> None:
         # Not on the GPU, where an id outside the vocabulary would end the process.
         ids, allowed = allowed.long(), torch.zeros(len(scores_V), dtype=torch.bool)
         allowed[ids] = True
+    # A grammar knows the tokenizer's ids; the model's table of them may be padded to a rounder size.
+    allowed = torch.nn.functional.pad(allowed[: len(scores_V)], (0, max(0, len(scores_V) - len(allowed))))
     if not allowed.any():
         raise RequestError("the constraint on the answer allows no token to come next; loosen it")
     scores_V.masked_fill_(~allowed.to(scores_V.device), -torch.inf)

@@ -17,6 +17,7 @@ from quintet.server.auth import Authentication, Door
 from quintet.server.catalog import Catalog
 from quintet.server.error_responses import UnexpectedErrors, add_error_handlers
 from quintet.server.metering import Ledger
+from quintet.server.schemas import FAILED
 from quintet.server.services import Services
 
 logger = logging.getLogger("quintet.server")
@@ -34,6 +35,7 @@ def create_app(project: Project, engine: Engine, keys: KeyMode | None = None) ->
         version=__version__,
         summary=f"The department experts of {project.config.company}.",
         lifespan=_lifespan(services, ledger),
+        responses=FAILED,
     )
     app.state.services = services
     app.include_router(routes_status.router)

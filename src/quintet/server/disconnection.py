@@ -40,7 +40,7 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[str], source: AsyncGenerator[str]) -> None:
+    def __init__(self, events: AsyncGenerator[str], source: AsyncGenerator[Any]) -> None:
         super().__init__(events, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         self._events = events
         self._source = source

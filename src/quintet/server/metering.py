@@ -153,6 +153,9 @@ def _headers(unit: str, standings: Sequence[Standing], now: float) -> list[tuple
     ]
 
 
+Generate = Callable[[Request], AsyncGenerator[Token]]
+
+
 class MeteredEngine:
     """An engine that answers on a key's account.
 
@@ -184,16 +187,41 @@ class MeteredEngine:
 
     async def generate(self, request: Request) -> AsyncGenerator[Token]:
         """Yield the answer token by token; raise BudgetError or RequestError before it begins."""
-        prompt = len(request.prompt_ids)
-        longest = min(request.sampling.max_tokens, self.context_length - prompt)
+        charged = self.charged([request], len(request.prompt_ids))
+        async with charged as generate, aclosing(generate(request)) as tokens:
+            async for token in tokens:
+                yield token
+
+    @asynccontextmanager
+    async def charged(self, requests: Sequence[Request], prompt: int) -> AsyncGenerator[Generate]:
+        """Set aside what several answers may take together; yield what generates each of them on that charge."""
+        room = [self.context_length - len(request.prompt_ids) for request in requests]
+        longest = sum(min(one.sampling.max_tokens, places) for one, places in zip(requests, room, strict=True))
         async with self._account.set_aside(prompt + longest) as charge:
             charge.used = prompt
-            try:
+
+            async def generate(request: Request) -> AsyncGenerator[Token]:
                 async with aclosing(self._engine.generate(request)) as tokens:
                     async for token in tokens:
                         charge.used += token.id is not None
                         yield token
+
+            try:
+                yield generate
             except Exception:
                 if charge.used == prompt:
                     charge.used = 0
                 raise
+
+
+@asynccontextmanager
+async def charged_together(engine: Engine, requests: Sequence[Request], prompt: int) -> AsyncGenerator[Generate]:
+    """Yield what generates the answers to several requests, whose prompts have `prompt` tokens, on one charge if any.
+
+    Choices to one prompt share it, so it counts once, as in the usage that their response tells.
+    """
+    if isinstance(engine, MeteredEngine):
+        async with engine.charged(requests, prompt) as generate:
+            yield generate
+    else:
+        yield engine.generate

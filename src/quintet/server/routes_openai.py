@@ -1,38 +1,41 @@
-"""OpenAI's API for chat, so that its clients work unchanged. Knows nothing of departments but as models."""
+"""OpenAI's API, so that its clients work unchanged. Knows nothing of departments but as models."""
 
 import asyncio
 import json
-import secrets
-import time
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import Response
 
 from quintet.config import BASE
 from quintet.data.examples import Message
+from quintet.errors import ModelError, RequestError
 from quintet.registry.experts import Expert
-from quintet.server.answering import Answer, prepare_answer
+from quintet.server.answering import MakeMask, answer_to, prepare_answer
 from quintet.server.auth import NEEDS_KEY, ask
 from quintet.server.catalog import Model
-from quintet.server.disconnection import EventStream, while_connected
-from quintet.server.error_responses import describe
-from quintet.server.schemas import (
-    OVER_BUDGET,
-    REFUSED,
-    ChatAnswerMessage,
-    ChatChoice,
+from quintet.server.disconnection import while_connected
+from quintet.server.grammar import ANY_OBJECT, Vocabulary, vocabulary_of
+from quintet.server.openai_answers import ChatReply, Reply, TextReply
+from quintet.server.schemas import OVER_BUDGET, REFUSED
+from quintet.server.schemas_openai import (
     ChatCompletion,
+    ChatMessage,
     ChatRequest,
+    Completion,
+    CompletionRequest,
     OpenAIModel,
     OpenAIModels,
-    Usage,
 )
 from quintet.server.services import Served, Services
+from quintet.server.streaming import stream
+from quintet.server.tool_calls import CallFormat, find_call_format
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"], dependencies=[*NEEDS_KEY], responses=REFUSED)
+
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The answer: whole, or with `stream` as events.", "content": {"text/event-stream": {}}}
+}
 
 
 @router.get("/models", summary="The models that can answer, as OpenAI lists them")
@@ -55,110 +58,149 @@ async def model(model: str, served: Served) -> OpenAIModel:
     summary="OpenAI's chat completions, streamed or whole",
     response_model=ChatCompletion,
     dependencies=[Depends(ask)],
-    responses=OVER_BUDGET,
+    responses={**OVER_BUDGET, **STREAMED},
 )
-async def chat_completions(request: Request, chat: ChatRequest, served: Served) -> Response | ChatCompletion:
+async def chat_completions(request: Request, chat: ChatRequest, served: Served) -> Any:
     """Answer a conversation."""
-    respond = _stream if chat.stream else _complete
-    return await while_connected(request, respond(served, chat))
+    return await while_connected(request, _chat(served, chat))
 
 
-@dataclass(frozen=True)
-class _Chat:
-    """An answer under way, and what its response says of it."""
-
-    request: ChatRequest
-    model: Model
-    answer: Answer
-    id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
-    created: int = field(default_factory=lambda: int(time.time()))
-
-    @property
-    def usage(self) -> Usage:
-        prompt, completion = self.answer.prompt_tokens, self.answer.completion_tokens
-        return Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
+@router.post(
+    "/completions",
+    summary="OpenAI's completions: texts that go on from a prompt, without a template",
+    response_model=Completion,
+    dependencies=[Depends(ask)],
+    responses={**OVER_BUDGET, **STREAMED},
+)
+async def completions(request: Request, completion: CompletionRequest, served: Served) -> Any:
+    """Go on from each prompt."""
+    return await while_connected(request, _text(served, completion))
 
 
-async def _open(served: Services, chat: ChatRequest) -> _Chat:
+async def _chat(served: Services, chat: ChatRequest) -> Any:
     model = await served.catalog.open(chat.model, _first_question(chat))
-    # OpenAI's newer models call the system's turns the developer's; templates know only the system.
-    roles = {"developer": "system"}
-    messages = [Message(roles.get(turn.role, turn.role), turn.content) for turn in chat.messages]
-    answer = await prepare_answer(served.engine, model, messages, chat.sampling, chat.stop)
-    return _Chat(chat, model, answer)
+    _check_bias(model, chat.logit_bias)
+    vocabulary = await _vocabulary(model) if chat.logprobs else None
+    written = await _call_format(model, chat)
+    make_mask = await _mask(model, chat, written)
+    if written is None:
+        answer = await prepare_answer(
+            served.engine, model, _messages(chat), chat.sampling, chat.stop, n=chat.n, make_mask=make_mask
+        )
+    else:
+        ids = await asyncio.to_thread(_ids_with_tools, model, chat)
+        answer = answer_to(
+            served.engine, model, [ids], chat.sampling, chat.stop, n=chat.n, make_mask=make_mask, field="messages"
+        )
+    return await _respond(ChatReply(chat, model, answer, vocabulary, written if chat.offered else None))
+
+
+async def _text(served: Services, request: CompletionRequest) -> Any:
+    first = request.prompt[0]
+    model = await served.catalog.open(request.model, first if isinstance(first, str) else "")
+    _check_bias(model, request.logit_bias)
+    vocabulary = await _vocabulary(model) if request.logprobs is not None else None
+    prompts = await asyncio.to_thread(lambda: [_ids(model, prompt) for prompt in request.prompt])
+    answer = answer_to(served.engine, model, prompts, request.sampling, request.stop, n=request.n, field="prompt")
+    return await _respond(TextReply(request, model, answer, vocabulary))
+
+
+async def _respond(reply: Reply) -> Any:
+    return await stream(reply) if reply.request.stream else reply.whole(await reply.answer.whole())
 
 
 def _first_question(chat: ChatRequest) -> str:
     """Return what all requests of one conversation have in common."""
-    return next((turn.content for turn in chat.messages if turn.role == "user"), "")
+    return next((turn.content or "" for turn in chat.messages if turn.role == "user"), "")
 
 
-async def _complete(served: Services, request: ChatRequest) -> ChatCompletion:
-    chat = await _open(served, request)
-    text = await chat.answer.text()
-    message = ChatAnswerMessage(content=text)
-    return ChatCompletion(
-        id=chat.id,
-        created=chat.created,
-        model=request.model,
-        choices=[ChatChoice(message=message, finish_reason=chat.answer.finish_reason or "stop")],
-        usage=chat.usage,
-        system_fingerprint=chat.model.expert_name,
-    )
+def _messages(chat: ChatRequest) -> list[Message]:
+    return [Message(_role(turn), turn.content or "") for turn in chat.messages]
 
 
-async def _stream(served: Services, request: ChatRequest) -> Response:
-    """Wait for the first piece of text, so that a refusal still has a status, and stream from there."""
-    chat = await _open(served, request)
-    deltas = chat.answer.deltas()
+def _role(turn: ChatMessage) -> str:
+    # OpenAI's newer models call the system's turns the developer's; templates know only the system.
+    return "system" if turn.role == "developer" else turn.role
+
+
+async def _call_format(model: Model, chat: ChatRequest) -> CallFormat | None:
+    """Return how calls are written, when they matter; raise RequestError for a base that cannot make any."""
+    field = "tools" if chat.offered else chat.place_of_a_call
+    if field is None:
+        return None
+    written = await asyncio.to_thread(find_call_format, model.translator)
+    if written is None:
+        raise RequestError(
+            f"{field}: the chat template of {model.name!r} has no place for functions, or marks their calls with "
+            "special tokens; leave them out, or use a base whose template writes them as JSON",
+            param=field,
+            code="unsupported_parameter",
+        )
+    return written
+
+
+def _ids_with_tools(model: Model, chat: ChatRequest) -> list[int]:
+    tools = [tool.model_dump(exclude_none=True) for tool in chat.offered]
     try:
-        first = await anext(deltas, "")
-    except BaseException:
-        await deltas.aclose()
-        raise
-    return EventStream(_events(chat, first, deltas), deltas)
+        return model.translator.encode_turns([_turn(turn) for turn in chat.messages], tools)
+    except ModelError as error:
+        raise RequestError(str(error), param="messages") from error
 
 
-async def _events(chat: _Chat, first: str, deltas: AsyncGenerator[str]) -> AsyncGenerator[str]:
-    yield _chunk(chat, {"role": "assistant", "content": ""})
-    try:
-        if first:
-            yield _chunk(chat, {"content": first})
-        async for text in deltas:
-            yield _chunk(chat, {"content": text})
-    except Exception as error:
-        # The status has been sent, so all that is left is to say so and to end.
-        yield _event(describe(error)[1])
-        return
-    yield _chunk(chat, {}, chat.answer.finish_reason)
-    if chat.request.includes_usage:
-        yield _event(_head(chat) | {"choices": [], "usage": chat.usage.model_dump()})
-    yield "data: [DONE]\n\n"
+def _turn(turn: ChatMessage) -> dict[str, Any]:
+    """Return a turn as templates want it: the arguments of a call are no text there."""
+    calls = [call.model_dump() for call in turn.tool_calls or ()]
+    for call in calls:
+        call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+    rest = {"tool_calls": calls, "tool_call_id": turn.tool_call_id, "name": turn.name}
+    return {"role": _role(turn), "content": turn.content or "", **{key: held for key, held in rest.items() if held}}
 
 
-def _chunk(chat: _Chat, delta: dict[str, str], finish_reason: str | None = None) -> str:
-    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-    usage = {"usage": None} if chat.request.includes_usage else {}
-    return _event(_head(chat) | {"choices": [choice]} | usage)
+def _ids(model: Model, prompt: str | list[int]) -> list[int]:
+    """Return a prompt's ids; raise RequestError for one that means nothing to the model."""
+    ids = model.translator.encode_text(prompt) if isinstance(prompt, str) else prompt
+    if not ids:
+        raise RequestError("prompt: expected at least one token, found none", param="prompt")
+    _check_ids(model, ids, "prompt")
+    return ids
 
 
-def _head(chat: _Chat) -> dict[str, Any]:
-    return {
-        "id": chat.id,
-        "object": "chat.completion.chunk",
-        "created": chat.created,
-        "model": chat.request.model,
-        "system_fingerprint": chat.model.expert_name,
-    }
+def _check_bias(model: Model, bias: Mapping[int, float]) -> None:
+    _check_ids(model, bias, "logit_bias")
 
 
-def _event(value: dict[str, Any]) -> str:
-    # Escaped, because some clients take every line separator that Unicode has for the end of an event's line.
-    return f"data: {json.dumps(value)}\n\n"
+def _check_ids(model: Model, ids: Iterable[int], field: str) -> None:
+    size = len(model.translator.tokenizer)
+    if strange := next((id_ for id_ in ids if id_ >= size), None):
+        raise RequestError(
+            f"{field}: expected token ids below {size}, which is how many {model.name!r} has, found {strange}",
+            param=field,
+        )
+
+
+async def _vocabulary(model: Model) -> Vocabulary:
+    return await asyncio.to_thread(vocabulary_of, model.translator)
+
+
+async def _mask(model: Model, chat: ChatRequest, written: CallFormat | None) -> MakeMask | None:
+    """Return what makes masks for a call or a format, if any is demanded; raise RequestError for a schema of no use."""
+    wanted = chat.response_format
+    if written is not None and chat.demanded:
+        if wanted is not None and wanted.type != "text":
+            message = "response_format: expected text where a call is demanded by tool_choice; leave one of them out"
+            raise RequestError(message, param="response_format")
+        vocabulary = await _vocabulary(model)
+        grammar = written.grammar([tool.function.model_dump(exclude_none=True) for tool in chat.demanded])
+        return await asyncio.to_thread(vocabulary.obeying_grammar, grammar, "tools")
+    if wanted is None or wanted.type == "text":
+        return None
+    schema = wanted.json_schema.json_schema if wanted.json_schema else ANY_OBJECT
+    vocabulary = await _vocabulary(model)
+    return await asyncio.to_thread(vocabulary.obeying_schema, schema, "response_format")
 
 
 def _listed(name: str, expert: Expert | None, served: Services) -> OpenAIModel:
     if expert is None:
-        return OpenAIModel(id=name, created=served.started)
+        return OpenAIModel(id=name, created=served.started, root=served.project.config.base_model, parent=None)
     written = expert.created_at.timestamp() if expert.created_at else served.started
-    return OpenAIModel(id=name, created=int(written))
+    return OpenAIModel(id=name, created=int(written), root=expert.digest, parent=BASE)

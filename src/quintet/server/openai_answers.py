@@ -1,0 +1,231 @@
+"""What was answered → what OpenAI's API says of it, whole or in a stream. Knows nothing of how it was answered."""
+
+import json
+import secrets
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from quintet.engine.base import Token
+from quintet.server.answering import Answer, Piece
+from quintet.server.catalog import Model
+from quintet.server.grammar import Vocabulary
+from quintet.server.schemas_openai import (
+    CalledFunction,
+    ChatAnswerMessage,
+    ChatChoice,
+    ChatCompletion,
+    ChatLogprobs,
+    ChatRequest,
+    Completion,
+    CompletionRequest,
+    SaidLogprob,
+    TextChoice,
+    TextLogprobs,
+    TokenLogprob,
+    ToolCall,
+    Usage,
+)
+from quintet.server.tool_calls import Call, CallFormat, CallReader
+
+
+class Reply(ABC):
+    """What is said of an answer: its id, its model, and how each piece of it is written."""
+
+    prefix: str
+    streamed_object: str
+
+    def __init__(
+        self, request: ChatRequest | CompletionRequest, model: Model, answer: Answer, vocabulary: Vocabulary | None
+    ) -> None:
+        self.request = request
+        self.answer = answer
+        self.id = f"{self.prefix}-{secrets.token_hex(12)}"
+        self.created = int(time.time())
+        self.fingerprint = model.expert_name
+        self._vocabulary = vocabulary
+
+    @property
+    def usage(self) -> Usage:
+        """How many tokens the answer took, over all of its choices."""
+        prompt, completion = self.answer.prompt_tokens, self.answer.completion_tokens
+        return Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
+
+    @abstractmethod
+    def whole(self, pieces: Sequence[Piece]) -> BaseModel:
+        """Return the response, given each choice in one piece."""
+
+    def beginning(self) -> Iterator[str]:
+        """Yield the events that come before any text."""
+        return iter(())
+
+    @abstractmethod
+    def events(self, piece: Piece) -> Iterator[str]:
+        """Yield the events of a piece."""
+
+    def ending(self) -> Iterator[str]:
+        """Yield the events after the last piece."""
+        if self.request.includes_usage:
+            yield event(self._head() | {"choices": [], "usage": self.usage.model_dump()})
+        yield "data: [DONE]\n\n"
+
+    def _chunk(self, choice: dict[str, Any]) -> str:
+        usage = {"usage": None} if self.request.includes_usage else {}
+        return event(self._head() | {"choices": [choice]} | usage)
+
+    def _head(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "object": self.streamed_object,
+            "created": self.created,
+            "model": self.request.model,
+            "system_fingerprint": self.fingerprint,
+        }
+
+    def _logprob(self, id_: int, logprob: float) -> TokenLogprob:
+        assert self._vocabulary is not None  # noqa: S101  made wherever log probabilities are asked for
+        written = self._vocabulary.bytes_of(id_)
+        return TokenLogprob(token=written.decode(errors="replace"), logprob=logprob, bytes=list(written))
+
+    def _logprobs(self, tokens: Sequence[Token]) -> list[SaidLogprob]:
+        return [
+            SaidLogprob(
+                **dict(self._logprob(token.id, token.logprob)),
+                top_logprobs=[self._logprob(*pair) for pair in token.top_logprobs],
+            )
+            for token in tokens
+            if token.id is not None and token.logprob is not None
+        ]
+
+
+class ChatReply(Reply):
+    """A chat completion."""
+
+    prefix = "chatcmpl"
+    streamed_object = "chat.completion.chunk"
+
+    request: ChatRequest
+
+    def __init__(
+        self,
+        request: ChatRequest,
+        model: Model,
+        answer: Answer,
+        vocabulary: Vocabulary | None,
+        written: CallFormat | None = None,
+    ) -> None:
+        super().__init__(request, model, answer, vocabulary)
+        names = [tool.function.name for tool in request.tools or ()]
+        self._readers = [CallReader(written, names) for _ in answer.choices] if written else None
+
+    def whole(self, pieces: Sequence[Piece]) -> ChatCompletion:
+        """Return the completion."""
+        return ChatCompletion(
+            id=self.id,
+            created=self.created,
+            model=self.request.model,
+            choices=[self._choice(piece) for piece in pieces],
+            usage=self.usage,
+            system_fingerprint=self.fingerprint,
+        )
+
+    def beginning(self) -> Iterator[str]:
+        """Say of each choice that the assistant speaks."""
+        for choice in self.answer.choices:
+            yield self._delta(choice.number, {"role": "assistant", "content": ""})
+
+    def events(self, piece: Piece) -> Iterator[str]:
+        """Yield the text, if any, the calls, and the end, if it is one."""
+        text, calls = self._read(piece)
+        if text or piece.tokens:
+            logprobs = self._of(piece)
+            yield self._delta(piece.choice, {"content": text}, logprobs and logprobs.model_dump())
+        for index, call in enumerate(calls):
+            yield self._delta(piece.choice, {"tool_calls": [{"index": index, **call.model_dump()}]})
+        if piece.finish_reason:
+            yield self._delta(piece.choice, {}, finish_reason="tool_calls" if calls else piece.finish_reason)
+
+    def _choice(self, piece: Piece) -> ChatChoice:
+        text, calls = self._read(piece)
+        return ChatChoice(
+            index=piece.choice,
+            message=ChatAnswerMessage(content=text or None if calls else text, tool_calls=calls or None),
+            logprobs=self._of(piece),
+            finish_reason="tool_calls" if calls else piece.finish_reason or "stop",
+        )
+
+    def _read(self, piece: Piece) -> tuple[str, list[ToolCall]]:
+        """Return what a piece lets be said now, and at its end the functions that the answer calls."""
+        if self._readers is None:
+            return piece.text, []
+        reader = self._readers[piece.choice]
+        text = reader.push(piece.text)
+        if not piece.finish_reason:
+            return text, []
+        rest, calls = reader.finish()
+        most = 1 if self.request.parallel_tool_calls is False else None
+        return text + rest, [_tool_call(call) for call in calls[:most]]
+
+    def _delta(self, choice: int, delta: dict[str, Any], logprobs: Any = None, finish_reason: str | None = None) -> str:
+        return self._chunk({"index": choice, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason})
+
+    def _of(self, piece: Piece) -> ChatLogprobs | None:
+        return ChatLogprobs(content=self._logprobs(piece.tokens)) if self.request.logprobs else None
+
+
+class TextReply(Reply):
+    """A completion without a template."""
+
+    prefix = "cmpl"
+    streamed_object = "text_completion"
+    request: CompletionRequest
+
+    def __init__(self, request: CompletionRequest, model: Model, answer: Answer, vocabulary: Vocabulary | None) -> None:
+        super().__init__(request, model, answer, vocabulary)
+        self._offsets = [0] * len(answer.choices)
+
+    def whole(self, pieces: Sequence[Piece]) -> Completion:
+        """Return the completion."""
+        return Completion(
+            id=self.id,
+            created=self.created,
+            model=self.request.model,
+            choices=[self._choice(piece) for piece in pieces],
+            usage=self.usage,
+            system_fingerprint=self.fingerprint,
+        )
+
+    def events(self, piece: Piece) -> Iterator[str]:
+        """Yield the text, and with the last of it why it is the last."""
+        yield self._chunk(self._choice(piece).model_dump())
+
+    def _choice(self, piece: Piece) -> TextChoice:
+        logprobs = None if self.request.logprobs is None else self._of(piece)
+        return TextChoice(index=piece.choice, text=piece.text, logprobs=logprobs, finish_reason=piece.finish_reason)
+
+    def _of(self, piece: Piece) -> TextLogprobs:
+        said = self._logprobs(piece.tokens)
+        offsets = []
+        for token in said:
+            offsets.append(self._offsets[piece.choice])
+            self._offsets[piece.choice] += len(token.token)
+        return TextLogprobs(
+            tokens=[one.token for one in said],
+            token_logprobs=[one.logprob for one in said],
+            top_logprobs=[{top.token: top.logprob for top in one.top_logprobs} for one in said],
+            text_offset=offsets,
+        )
+
+
+def _tool_call(call: Call) -> ToolCall:
+    function = CalledFunction(name=call.name, arguments=call.arguments)
+    return ToolCall(id=f"call_{secrets.token_hex(12)}", function=function)
+
+
+def event(value: dict[str, Any]) -> str:
+    """Return a server-sent event that holds JSON."""
+    # Escaped, because some clients take every line separator that Unicode has for the end of an event's line.
+    return f"data: {json.dumps(value)}\n\n"

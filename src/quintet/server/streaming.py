@@ -1,0 +1,49 @@
+"""Pieces of an answer → a stream of events that outlives long waits. Knows nothing of what the events say."""
+
+from collections.abc import AsyncGenerator
+
+from fastapi.responses import Response
+
+from quintet.server.answering import Piece
+from quintet.server.disconnection import EventStream
+from quintet.server.error_responses import describe
+from quintet.server.openai_answers import Reply, event
+
+PING_SECONDS = 15.0
+PING = ": ping\n\n"
+"""A comment, which clients pass over, and which keeps proxies from closing a silent connection."""
+
+
+async def stream(reply: Reply) -> Response:
+    """Wait for the first piece, so that a refusal still has a status, and stream from there.
+
+    A wait too long for that is streamed too.
+    """
+    pieces = reply.answer.pieces(PING_SECONDS)
+    try:
+        first = await anext(pieces, None)
+    except BaseException:
+        await pieces.aclose()
+        raise
+    return EventStream(_events(reply, first, pieces), pieces)
+
+
+async def _events(reply: Reply, first: Piece | None, rest: AsyncGenerator[Piece | None]) -> AsyncGenerator[str]:
+    for text in reply.beginning():
+        yield text
+    try:
+        for text in _written(reply, first):
+            yield text
+        async for piece in rest:
+            for text in _written(reply, piece):
+                yield text
+    except Exception as error:
+        # The status has been sent, so all that is left is to say so and to end.
+        yield event(describe(error)[1])
+        return
+    for text in reply.ending():
+        yield text
+
+
+def _written(reply: Reply, piece: Piece | None) -> list[str]:
+    return [PING] if piece is None else list(reply.events(piece))

@@ -1,156 +1,30 @@
 """The bodies of OpenAI's API: what is supported of it, what is harmless, what must stay neutral. Serves nothing."""
 
-import json
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    ValidationInfo,
-    WithJsonSchema,
-    field_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from quintet.engine.base import FinishReason, Sampling
-from quintet.server.schemas import Body, Text, valid_unicode
+from quintet.server.openai_fields import (
+    TURN_SCHEMA,
+    Arguments,
+    Bias,
+    Content,
+    Finite,
+    NoList,
+    Nothing,
+    Only,
+    Penalty,
+    Prompts,
+    Stops,
+    ToolChoice,
+    default_for_null,
+)
+from quintet.server.schemas import Body, Text
 
-MAX_STOPS = 4
 MAX_CHOICES = 32
 """Choices of one request, over all of its prompts: as many as the engine answers at once by default."""
 MAX_LOGPROBS = 20
-
-
-def _join_parts(content: object) -> object:
-    """Return a list of text parts as one text, and everything else as it is."""
-    if not isinstance(content, list):
-        return content
-    texts = []
-    for part in content:
-        is_text = isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
-        if not is_text:
-            raise ValueError('expected text, or a list of parts such as {"type": "text", "text": "..."}')
-        texts.append(part["text"])
-    return "\n".join(texts)
-
-
-def _as_list(stop: object) -> object:
-    return [stop] if isinstance(stop, str) else [] if stop is None else stop
-
-
-def _default_for_null(default: object) -> BeforeValidator:
-    return BeforeValidator(lambda value: default if value is None else value)
-
-
-def _only(*neutral: object) -> BeforeValidator:
-    """Accept a field that is not supported as long as it asks for nothing: null, or a neutral value."""
-    expected = " or ".join(map(json.dumps, [None, *neutral]))
-
-    def check(value: object) -> object:
-        if value is not None and value not in neutral:
-            message = "not supported; leave it out, or send {expected}"
-            raise PydanticCustomError("unsupported", message, {"expected": expected})
-        return value
-
-    return BeforeValidator(check)
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_prompt(value: object) -> bool:
-    return isinstance(value, str) or (isinstance(value, list) and bool(value) and all(map(_is_id, value)))
-
-
-def _as_prompts(value: object) -> object:
-    """Return a prompt, or a list of them, as a list; each is a text or token ids."""
-    prompts = [value] if _is_prompt(value) else value
-    if not (isinstance(prompts, list) and prompts and all(map(_is_prompt, prompts))):
-        raise ValueError("expected a text, a list of token ids, or a list of such prompts, none of them empty")
-    return [valid_unicode(prompt) if isinstance(prompt, str) else prompt for prompt in prompts]
-
-
-def _as_bias(value: object) -> object:
-    """Return a bias by id, whose keys are texts in JSON."""
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        return value
-    if not all(isinstance(id_, str) and id_.isascii() and id_.isdigit() and len(id_) < 10 for id_ in value):
-        raise ValueError('expected token ids as its keys, such as {"1734": -100}')
-    return {int(id_): bias for id_, bias in value.items()}
-
-
-def _is_object(arguments: str) -> str:
-    try:
-        if isinstance(json.loads(arguments), dict):
-            return arguments
-    except (ValueError, RecursionError):
-        pass
-    raise ValueError("expected a JSON object, written as text")
-
-
-def _as_choice(value: object) -> str | None:
-    """Return `none`, `auto`, `required`, or `call:` and the name of a function."""
-    match value:
-        case None | "none" | "auto" | "required":
-            return value
-        case {"type": "function", "function": {"name": str(name)}}:
-            return f"call:{name}"
-    raise ValueError('expected "none", "auto", "required", or {"type": "function", "function": {"name": "..."}}')
-
-
-IDS_SCHEMA: dict[str, Any] = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
-PROMPT_SCHEMA: list[dict[str, Any]] = [{"type": "string"}, IDS_SCHEMA]
-PROMPTS_SCHEMA = {"anyOf": [*PROMPT_SCHEMA, {"type": "array", "items": {"anyOf": PROMPT_SCHEMA}, "minItems": 1}]}
-STOP_SCHEMA = {
-    "anyOf": [
-        {"type": "string", "minLength": 1},
-        {"type": "array", "items": {"type": "string", "minLength": 1}, "maxItems": MAX_STOPS},
-        {"type": "null"},
-    ]
-}
-BIAS_SCHEMA = {
-    "anyOf": [
-        {"type": "object", "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100}},
-        {"type": "null"},
-    ]
-}
-
-CHOICE_SCHEMA: dict[str, Any] = {
-    "anyOf": [
-        {"enum": ["none", "auto", "required", None]},
-        {
-            "type": "object",
-            "properties": {
-                "type": {"const": "function"},
-                "function": {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
-            },
-            "required": ["type", "function"],
-        },
-    ]
-}
-
-ToolChoice = Annotated[str | None, PlainValidator(_as_choice), WithJsonSchema(CHOICE_SCHEMA)]
-NoList = Annotated[Any, _only([])]
-Nothing = Annotated[Any, _only()]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Prompts = Annotated[list[str | list[int]], PlainValidator(_as_prompts), WithJsonSchema(PROMPTS_SCHEMA)]
-Stops = Annotated[
-    list[Annotated[str, Field(min_length=1)]],
-    Field(max_length=MAX_STOPS),
-    BeforeValidator(_as_list),
-    WithJsonSchema(STOP_SCHEMA),
-]
-Bias = Annotated[
-    dict[int, Annotated[Finite, Field(ge=-100, le=100)]], BeforeValidator(_as_bias), WithJsonSchema(BIAS_SCHEMA)
-]
-Penalty = Annotated[Finite, Field(ge=-2, le=2), _default_for_null(0.0)]
 
 
 class StreamOptions(Body):
@@ -165,14 +39,14 @@ class GenerationRequest(Body):
 
     model: str
     max_tokens: int | None = Field(default=None, ge=1)
-    n: Annotated[int, _default_for_null(1)] = Field(default=1, ge=1, le=MAX_CHOICES)
-    temperature: Annotated[Finite, _default_for_null(0.7)] = Field(default=0.7, ge=0, le=2)
-    top_p: Annotated[Finite, _default_for_null(0.9)] = Field(default=0.9, gt=0, le=1)
-    top_k: Annotated[int, _default_for_null(0)] = Field(default=0, ge=0, description="0 is off.")
-    min_p: Annotated[Finite, _default_for_null(0.0)] = Field(default=0, ge=0, le=1)
+    n: Annotated[int, default_for_null(1)] = Field(default=1, ge=1, le=MAX_CHOICES)
+    temperature: Annotated[Finite, default_for_null(0.7)] = Field(default=0.7, ge=0, le=2)
+    top_p: Annotated[Finite, default_for_null(0.9)] = Field(default=0.9, gt=0, le=1)
+    top_k: Annotated[int, default_for_null(0)] = Field(default=0, ge=0, description="0 is off.")
+    min_p: Annotated[Finite, default_for_null(0.0)] = Field(default=0, ge=0, le=1)
     frequency_penalty: Penalty = 0
     presence_penalty: Penalty = 0
-    repetition_penalty: Annotated[Finite, _default_for_null(1.0)] = Field(default=1, ge=0.01, le=100)
+    repetition_penalty: Annotated[Finite, default_for_null(1.0)] = Field(default=1, ge=0.01, le=100)
     logit_bias: Bias = Field(default={})
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stop: Stops = Field(default=[])
@@ -208,9 +82,9 @@ class CompletionRequest(GenerationRequest):
     prompt: Prompts = Field(examples=["The working week has"])
     logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
 
-    echo: Annotated[Any, _only(False)] = None
-    suffix: Annotated[Any, _only("")] = None
-    best_of: Annotated[Any, _only(1)] = None
+    echo: Annotated[Any, Only(False)] = None
+    suffix: Annotated[Any, Only("")] = None
+    best_of: Annotated[Any, Only(1)] = None
 
     @field_validator("prompt")
     @classmethod
@@ -229,7 +103,7 @@ class CalledFunction(Body):
     """A function that the assistant called, and its arguments as JSON."""
 
     name: str
-    arguments: Annotated[str, AfterValidator(_is_object)]
+    arguments: Arguments
 
 
 class ToolCall(Body):
@@ -259,10 +133,12 @@ class Tool(Body):
 class ChatMessage(Body):
     """One turn; an assistant's turn may come back as the client received it, empty fields and all."""
 
+    model_config = ConfigDict(json_schema_extra=TURN_SCHEMA)
+
     role: Literal["system", "developer", "user", "assistant", "tool"]
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
-    content: Annotated[Text | None, BeforeValidator(_join_parts)] = Field(default=None, validate_default=True)
+    content: Content = Field(default=None, validate_default=True)
     name: str | None = None
     refusal: Nothing = None
     audio: Nothing = None
@@ -323,11 +199,11 @@ class ChatRequest(GenerationRequest):
     parallel_tool_calls: bool | None = None
 
     functions: NoList = None
-    function_call: Annotated[Any, _only("none", "auto")] = None
-    modalities: Annotated[Any, _only(["text"])] = None
+    function_call: Annotated[Any, Only("none", "auto")] = None
+    modalities: Annotated[Any, Only(["text"])] = None
     audio: Nothing = None
     prediction: Nothing = None
-    reasoning_effort: Annotated[Any, _only("none")] = None
+    reasoning_effort: Annotated[Any, Only("none")] = None
     verbosity: Nothing = None
     web_search_options: Nothing = None
 

@@ -179,6 +179,7 @@ class EvaluationConfig(_Section):
     similarity: SimilarityConfig | None = None
 
 
+LogFormat = Literal["text", "json"]
 Precision = Literal["float32", "bfloat16", "float16", "int8"]
 
 
@@ -196,6 +197,7 @@ class ServingConfig(_Section):
     default_model: str | None = None
     cors_origins: tuple[str, ...] = ()
     max_queue: int = Field(64, ge=1)
+    logs: LogFormat = "text"
     engine: Literal["auto", "torch"] = "auto"
     precision: Literal[Precision, "auto"] = "auto"
 

@@ -73,6 +73,7 @@ class MixedEngine:
                 generated_tokens=self._counts.generated_tokens,
                 preemptions=self._scheduler.preemptions,
                 load_seconds=self._counts.load_seconds,
+                kv_cache_usage=1 - self._scheduler.cache.free / self._scheduler.cache.blocks,
             )
 
     async def load(self, adapter: Adapter) -> None:
@@ -227,7 +228,10 @@ class MixedEngine:
 
     def _plan(self) -> Step:
         with self._changed:
-            step = self._scheduler.plan(time.monotonic())
+            now = time.monotonic()
+            step = self._scheduler.plan(now)
+            for progress in (work.sequence.progress for work in step.work):
+                progress.began = now if progress.began is None else progress.began
             tell_all([(self._readers[sequence], _late()) for sequence in step.late])
             return step
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from random import Random
 
-from quintet.engine.base import FinishReason, Request, Sampling
+from quintet.engine.base import FinishReason, Progress, Request, Sampling
 
 
 class Status(Enum):
@@ -31,6 +31,7 @@ class Sequence:
     virtual: int = 0
     department: str = ""
     deadline: float | None = None
+    progress: Progress = field(default_factory=Progress)
 
     status: Status = Status.WAITING
     arrival: int = 0
@@ -78,4 +79,5 @@ def sequence_of(request: Request, virtual: int, room: int, now: float) -> Sequen
         virtual=virtual,
         department=request.department or expert or "",
         deadline=None if request.timeout is None else now + request.timeout,
+        progress=request.progress or Progress(),
     )

@@ -12,11 +12,14 @@ from quintet.config import KeyMode, Project
 from quintet.engine.base import Engine
 from quintet.errors import ModelError, QuintetError, RegistryError
 from quintet.registry.database import held_open
-from quintet.server import metering, routes_departments, routes_openai, routes_status
+from quintet.server import metering, recording, routes_departments, routes_metrics, routes_openai, routes_status
 from quintet.server.auth import Authentication, Door
 from quintet.server.catalog import Catalog
 from quintet.server.error_responses import UnexpectedErrors, add_error_handlers
+from quintet.server.logs import log_request
 from quintet.server.metering import Ledger
+from quintet.server.metrics import Metrics
+from quintet.server.observed_engine import ObservedEngine
 from quintet.server.services import Services
 
 logger = logging.getLogger("quintet.server")
@@ -28,7 +31,9 @@ def create_app(project: Project, engine: Engine, keys: KeyMode | None = None) ->
     `keys` says when a request needs one, in place of what the project says.
     """
     ledger = Ledger(project)
-    services = Services(project, engine, Catalog(project, engine))
+    metrics = Metrics(project, lambda: engine.status)
+    observed = ObservedEngine(engine, metrics)
+    services = Services(project, observed, Catalog(project, observed), metrics)
     app = FastAPI(
         title="Quintet",
         version=__version__,
@@ -37,6 +42,7 @@ def create_app(project: Project, engine: Engine, keys: KeyMode | None = None) ->
     )
     app.state.services = services
     app.include_router(routes_status.router)
+    app.include_router(routes_metrics.router)
     app.include_router(routes_openai.router)
     app.include_router(routes_departments.router)
     add_error_handlers(app)
@@ -49,8 +55,9 @@ def create_app(project: Project, engine: Engine, keys: KeyMode | None = None) ->
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
-            expose_headers=["Retry-After", *metering.HEADERS],
+            expose_headers=["Retry-After", recording.HEADER, *metering.HEADERS],
         )
+    app.add_middleware(recording.Recording, observers=(log_request, metrics.count_rejection))
     return app
 
 

@@ -16,6 +16,7 @@ from quintet.engine.base import Adapter, Engine
 from quintet.errors import ModelError, NotReleasedError, NotTrainedError, QuintetError
 from quintet.registry.experts import Expert, fetch_expert, loaded_experts, look_up
 from quintet.registry.releases import Release, live, released_expert, why_not_released
+from quintet.server.recording import note_model
 
 Status = Literal["loaded", "not loaded", "not released", "not trained"]
 
@@ -85,6 +86,7 @@ class Catalog:
         `key` is what a conversation has from its start to its end, so that one version answers all of it.
         """
         expert = await asyncio.to_thread(self.find, name, key)
+        note_model(expert)
         if expert is not None:
             await self._check_base(expert)
         source = (expert.digest, str(expert.folder)) if expert else (BASE, self._base)

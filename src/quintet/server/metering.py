@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from quintet.config import Project
-from quintet.engine.base import Adapter, DeviceInfo, Engine, EngineStatus, Request, Token
+from quintet.engine.base import Engine, Request, Token
 from quintet.errors import QuintetError
 from quintet.registry.budgets import Standing, Unit, check_budgets, give_back, spend
 from quintet.registry.keys import Key
+from quintet.server.wrapped_engine import WrappedEngine
 
 logger = logging.getLogger("quintet.server")
 
@@ -153,7 +154,7 @@ def _headers(unit: str, standings: Sequence[Standing], now: float) -> list[tuple
     ]
 
 
-class MeteredEngine:
+class MeteredEngine(WrappedEngine):
     """An engine that answers on a key's account.
 
     What is charged is the prompt, once the engine has begun with it, and each token that came, until the client left if
@@ -161,26 +162,8 @@ class MeteredEngine:
     """
 
     def __init__(self, engine: Engine, account: Account) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._account = account
-
-    @property
-    def device(self) -> DeviceInfo:
-        return self._engine.device
-
-    @property
-    def context_length(self) -> int:
-        return self._engine.context_length
-
-    @property
-    def status(self) -> EngineStatus:
-        return self._engine.status
-
-    async def load(self, adapter: Adapter) -> None:
-        await self._engine.load(adapter)
-
-    async def close(self) -> None:
-        await self._engine.close()
 
     async def generate(self, request: Request) -> AsyncGenerator[Token]:
         """Yield the answer token by token; raise BudgetError or RequestError before it begins."""

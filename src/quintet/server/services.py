@@ -11,6 +11,7 @@ from quintet.engine.base import Engine
 from quintet.server.auth import Called, Caller
 from quintet.server.catalog import Catalog
 from quintet.server.metering import MeteredEngine
+from quintet.server.metrics import Metrics
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Services:
     project: Project
     engine: Engine
     catalog: Catalog
+    metrics: Metrics
     started: int = field(default_factory=lambda: int(time.time()))
 
     def seen_by(self, caller: Caller) -> "Services":

@@ -1,5 +1,6 @@
 """The server, assembled: routes, errors and start-up over one engine. Knows nothing of weights or tokens."""
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
@@ -21,16 +22,21 @@ from quintet.server.metering import Ledger
 from quintet.server.metrics import Metrics
 from quintet.server.observed_engine import ObservedEngine
 from quintet.server.services import Services
+from quintet.server.tracing import Tracing, tracing_from_environment
 
 logger = logging.getLogger("quintet.server")
 
 
-def create_app(project: Project, engine: Engine, keys: KeyMode | None = None) -> FastAPI:
+def create_app(
+    project: Project, engine: Engine, keys: KeyMode | None = None, tracing: Tracing | None = None
+) -> FastAPI:
     """Return the ASGI application that serves the project from `engine`, and closes it at the end.
 
-    `keys` says when a request needs one, in place of what the project says.
+    `keys` says when a request needs one, in place of what the project says; `tracing` where traces go, in place of what
+    the environment says.
     """
     ledger = Ledger(project)
+    tracing = tracing or tracing_from_environment()
     metrics = Metrics(project, lambda: engine.status)
     observed = ObservedEngine(engine, metrics)
     services = Services(project, observed, Catalog(project, observed), metrics)
@@ -38,7 +44,7 @@ def create_app(project: Project, engine: Engine, keys: KeyMode | None = None) ->
         title="Quintet",
         version=__version__,
         summary=f"The department experts of {project.config.company}.",
-        lifespan=_lifespan(services, ledger),
+        lifespan=_lifespan(services, ledger, tracing),
     )
     app.state.services = services
     app.include_router(routes_status.router)
@@ -57,11 +63,14 @@ def create_app(project: Project, engine: Engine, keys: KeyMode | None = None) ->
             allow_headers=["*"],
             expose_headers=["Retry-After", recording.HEADER, *metering.HEADERS],
         )
-    app.add_middleware(recording.Recording, observers=(log_request, metrics.count_rejection))
+    traced = (tracing.trace,) if tracing else ()
+    app.add_middleware(recording.Recording, observers=(log_request, metrics.count_rejection, *traced))
     return app
 
 
-def _lifespan(services: Services, ledger: Ledger) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(
+    services: Services, ledger: Ledger, tracing: Tracing | None
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         with ExitStack() as held:
@@ -70,6 +79,8 @@ def _lifespan(services: Services, ledger: Ledger) -> Callable[[FastAPI], Abstrac
             yield
             await services.engine.close()
             await ledger.close()
+            if tracing:
+                await asyncio.to_thread(tracing.close)
 
     return lifespan
 

@@ -15,7 +15,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from quintet.config import Project
-from quintet.engine.base import EngineStatus
+from quintet.engine.base import EngineStatus, Token
 from quintet.server.recording import Generation, RequestRecord
 
 # vLLM's bounds, and finer ones below them: a small model answers before the first of vLLM's.
@@ -28,14 +28,14 @@ TOKEN_SECONDS = (
     40.0, 80.0,
 )  # fmt: skip
 REQUEST_SECONDS = (
-    0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0,
-    120.0, 240.0, 480.0, 960.0,
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0,
+    60.0, 120.0, 240.0, 480.0, 960.0,
 )  # fmt: skip
 TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
 LABELS = ("model_name", "department")
 
 # When a series was first seen is one more series for each, and no dashboard asks for it.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
@@ -106,10 +106,10 @@ class Metrics:
         """Count an answer among those that wait or run."""
         self._live[id(generation)] = generation
 
-    def token(self, generation: Generation, before: float | None) -> None:
+    def token(self, generation: Generation, token: Token, before: float | None) -> None:
         """Count a token, and the time to it."""
         labels, now = (self._model, generation.department), generation.last_token or 0.0
-        if generation.reason is None or generation.reason == "length":
+        if token.id is not None:
             self._tokens.labels(*labels).inc()
         if before is None:
             self._first_token.labels(*labels).observe(now - generation.arrived)
@@ -170,7 +170,9 @@ class _State(Collector):
         yield self._by_department("vllm:num_requests_running", "Requests that are being answered.", running)
         yield self._by_department("vllm:num_requests_waiting", "Requests that wait to be answered.", waiting)
         status = self._status()
-        yield self._gauge("vllm:kv_cache_usage_perc", "Share of the KV cache in use, from 0 to 1.", status.kv_cache_usage)
+        yield self._gauge(
+            "vllm:kv_cache_usage_perc", "Share of the KV cache in use, from 0 to 1.", status.kv_cache_usage
+        )
         yield self._gauge("quintet_experts_loaded", "Experts that the engine holds.", len(status.loaded))
         looked_up = status.prompt_tokens + status.reused_tokens
         yield self._counter("vllm:prefix_cache_queries", "Tokens of prompts looked up in the KV cache.", looked_up)

@@ -19,7 +19,7 @@ class GenerationObserver(Protocol):
     def begun(self, generation: Generation) -> None:
         """See that it was asked for."""
 
-    def token(self, generation: Generation, before: float | None) -> None:
+    def token(self, generation: Generation, token: Token, before: float | None) -> None:
         """See that a token came; `before` is when the one before it did."""
 
     def ended(self, generation: Generation) -> None:
@@ -63,4 +63,4 @@ class ObservedEngine(WrappedEngine):
         generation.first_token = now if before is None else generation.first_token
         generation.tokens += token.id is not None
         generation.reason = token.finish_reason
-        self._observer.token(generation, before)
+        self._observer.token(generation, token, before)

@@ -8,6 +8,7 @@ from quintet.data.examples import Message
 from quintet.engine.base import Engine, FinishReason, Request, Sampling
 from quintet.errors import ModelError, RequestError
 from quintet.server.catalog import Model
+from quintet.server.recording import note_answer, note_question
 from quintet.server.stop_strings import StopStrings
 
 
@@ -25,6 +26,7 @@ class Answer:
 
     async def deltas(self) -> AsyncGenerator[str]:
         """Yield the text in pieces, none of them empty; closing the generator frees the engine."""
+        said = []
         async with aclosing(self._engine.generate(self._request)) as tokens:
             async for token in tokens:
                 self.completion_tokens += token.id is not None
@@ -35,6 +37,9 @@ class Answer:
                 if token.finish_reason and not self._stop.found:
                     text += self._stop.finish()
                 self.finish_reason = "stop" if self._stop.found else token.finish_reason
+                said.append(text)
+                if self.finish_reason:
+                    note_answer("".join(said))
                 if text:
                     yield text
                 if self.finish_reason:
@@ -59,6 +64,7 @@ async def prepare_answer(
 
     Raises RequestError, naming `field`, when the prompt leaves no room or the template refuses the turns.
     """
+    note_question(messages)
     try:
         ids = await asyncio.to_thread(model.translator.encode_prompt, messages)
     except ModelError as error:

@@ -13,7 +13,16 @@ from quintet.config import KeyMode, Project
 from quintet.engine.base import Engine
 from quintet.errors import ModelError, QuintetError, RegistryError
 from quintet.registry.database import held_open
-from quintet.server import metering, recording, routes_departments, routes_metrics, routes_openai, routes_status
+from quintet.server import (
+    metering,
+    recording,
+    routes_departments,
+    routes_feedback,
+    routes_metrics,
+    routes_openai,
+    routes_status,
+)
+from quintet.server.answered import RecentAnswers
 from quintet.server.auth import Authentication, Door
 from quintet.server.catalog import Catalog
 from quintet.server.error_responses import UnexpectedErrors, add_error_handlers
@@ -39,7 +48,7 @@ def create_app(
     tracing = tracing or tracing_from_environment()
     metrics = Metrics(project, lambda: engine.status)
     observed = ObservedEngine(engine, metrics)
-    services = Services(project, observed, Catalog(project, observed), metrics)
+    services = Services(project, observed, Catalog(project, observed), metrics, RecentAnswers(project))
     app = FastAPI(
         title="Quintet",
         version=__version__,
@@ -50,6 +59,7 @@ def create_app(
     app.include_router(routes_status.router)
     app.include_router(routes_metrics.router)
     app.include_router(routes_openai.router)
+    app.include_router(routes_feedback.router)
     app.include_router(routes_departments.router)
     add_error_handlers(app)
     settings = project.config.serving
@@ -63,8 +73,8 @@ def create_app(
             allow_headers=["*"],
             expose_headers=["Retry-After", recording.HEADER, *metering.HEADERS],
         )
-    traced = (tracing.trace,) if tracing else ()
-    app.add_middleware(recording.Recording, observers=(log_request, metrics.count_rejection, *traced))
+    observers = [services.answers.remember, log_request, metrics.count_rejection, *([tracing.trace] if tracing else [])]
+    app.add_middleware(recording.Recording, observers=observers)
     return app
 
 
@@ -76,9 +86,12 @@ def _lifespan(
         with ExitStack() as held:
             _hold_open(services.project, held)
             await _load_default_model(services)
+            forgetting = asyncio.create_task(services.answers.forget_regularly())
             yield
+            forgetting.cancel()
             await services.engine.close()
             await ledger.close()
+            await services.answers.close()
             if tracing:
                 await asyncio.to_thread(tracing.close)
 

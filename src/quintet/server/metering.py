@@ -85,7 +85,7 @@ class Account:
 
     def __init__(self, ledger: Ledger, key: Key) -> None:
         self._ledger = ledger
-        self._key_id = key.id
+        self.key_id = key.id
         self._standings = {one.budget: one for one in key.budgets}
 
     @property
@@ -97,7 +97,7 @@ class Account:
         """Count one request; raise BudgetError when there is none left, or no token."""
         check_budgets(list(self._standings.values()), {"requests": 1, "tokens": 1}, time.time())
         if self._of("requests"):
-            counting = self._ledger.begin(self._ledger.spend(self._key_id, "requests", 1))
+            counting = self._ledger.begin(self._ledger.spend(self.key_id, "requests", 1))
             self._note(await asyncio.shield(counting))
 
     @asynccontextmanager
@@ -108,7 +108,7 @@ class Account:
         """
         charge = Charge()
         self._ledger.open_charges += 1
-        setting_aside = self._ledger.begin(self._ledger.spend(self._key_id, "tokens", tokens))
+        setting_aside = self._ledger.begin(self._ledger.spend(self.key_id, "tokens", tokens))
         try:
             self._note(await asyncio.shield(setting_aside))
             yield charge
@@ -124,7 +124,7 @@ class Account:
             return
         unused = tokens - charge.used
         if unused > 0:
-            await self._ledger.give_back(self._key_id, unused, standings)
+            await self._ledger.give_back(self.key_id, unused, standings)
             self._note([_with_back(one, unused) for one in self._of("tokens")])
 
     def headers(self) -> list[tuple[str, str]]:

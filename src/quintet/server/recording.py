@@ -1,7 +1,8 @@
-"""One record for each HTTP request: its id, who answered it, when, in how many tokens. Never what was asked or said.
+"""One record for each HTTP request: its id, who answered it, when, in how many tokens. Decides nothing.
 
 Whoever learns something of a request notes it in the record of the context it runs in; when the request ends, the
-observers see the record: the log, the metrics, the traces.
+observers see the record: the log, the metrics, the traces. What was asked and said is in it for those departments that
+keep it, and for no other observer.
 """
 
 import re
@@ -14,9 +15,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Message as Event
 
 from quintet.config import BASE
+from quintet.data.examples import Message
 from quintet.engine.base import Progress
 from quintet.registry.experts import Expert
 
@@ -66,6 +69,8 @@ class RequestRecord:
     department: str | None = None
     expert: Expert | None = None
     generations: list[Generation] = field(default_factory=list)
+    asked: Sequence[Message] = field(default=(), repr=False)
+    answers: list[str] = field(default_factory=list, repr=False)
 
     @property
     def model(self) -> str | None:
@@ -121,6 +126,18 @@ def note_generation(generation: Generation) -> None:
         record.generations.append(generation)
 
 
+def note_question(messages: Sequence[Message]) -> None:
+    """Note what is asked."""
+    if record := current_request():
+        record.asked = messages
+
+
+def note_answer(text: str) -> None:
+    """Note a whole answer."""
+    if record := current_request():
+        record.answers.append(text)
+
+
 class Recording:
     """Keeps the record of each request, names it in the answer's `X-Request-Id`, and shows it to the observers.
 
@@ -144,7 +161,7 @@ class Recording:
                 self._end(record, scope)
 
     def _watch(self, record: RequestRecord, scope: Scope, send: Send) -> Send:
-        async def watched(message: Message) -> None:
+        async def watched(message: Event) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
                 MutableHeaders(scope=message)[HEADER] = record.id

@@ -20,7 +20,7 @@ class _Body(BaseModel):
 
 def _not_blank(text: str) -> str:
     if not text.strip():
-        raise ValueError("expected a question")
+        raise ValueError("expected some text")
     return text
 
 
@@ -60,6 +60,24 @@ class QueryAnswer(BaseModel):
     finish_reason: FinishReason
     latency_ms: float
     expert: str | None
+
+
+class Feedback(_Body):
+    """What somebody thinks of an answer, by the id that came in its `X-Request-Id`."""
+
+    request_id: str = Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")
+    rating: Literal["up", "down"]
+    better_answer: Annotated[Text, AfterValidator(_not_blank)] | None = Field(default=None, max_length=20_000)
+    comment: Text | None = Field(default=None, max_length=2000)
+
+
+class FeedbackAnswer(BaseModel):
+    """Which version was rated; `kept` says whether its department keeps requests, and so the texts, or only counts."""
+
+    request_id: str
+    model: str
+    rating: Literal["up", "down"]
+    kept: bool
 
 
 class ReleaseShare(BaseModel):
@@ -126,6 +144,9 @@ class ErrorAnswer(BaseModel):
 REFUSED: dict[int | str, dict[str, Any]] = {
     401: {"model": ErrorAnswer, "description": "No key, or one that opens nothing."},
     403: {"model": ErrorAnswer, "description": "The key lacks the role."},
+}
+UNKNOWN_REQUEST: dict[int | str, dict[str, Any]] = {
+    404: {"model": ErrorAnswer, "description": "No answer to a request of that id is known."}
 }
 OVER_BUDGET: dict[int | str, dict[str, Any]] = {
     429: {"model": ErrorAnswer, "description": "The key's budget is used up, or too many wait; see Retry-After."}

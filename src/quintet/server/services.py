@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 
 from quintet.config import Project
 from quintet.engine.base import Engine
+from quintet.server.answered import RecentAnswers
 from quintet.server.auth import Called, Caller
 from quintet.server.catalog import Catalog
 from quintet.server.metering import MeteredEngine
@@ -22,6 +23,7 @@ class Services:
     engine: Engine
     catalog: Catalog
     metrics: Metrics
+    answers: RecentAnswers
     started: int = field(default_factory=lambda: int(time.time()))
 
     def seen_by(self, caller: Caller) -> "Services":

@@ -32,8 +32,8 @@ def from_feedback(
         print_json(told)
     elif reviewed is None:
         out.print(
-            f"Wrote {told['rows']:,} answers with feedback to {escape(str(target))}. Read them, mend their answers, and "
-            "set 'accepted' to true where they are to be trained on.",
+            f"Wrote {told['rows']:,} answers with feedback to {escape(str(target))}. Read them, mend their "
+            "answers, and set 'accepted' to true where they are to be trained on.",
             soft_wrap=True,
         )
     else:

@@ -7,14 +7,16 @@ of how feedback is kept.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quintet.config import FormatConfig
 from quintet.data.examples import Message, Refusal
 from quintet.data.formats import Row, read_rows
 from quintet.data.shapes import SHAPES, RowError, to_example
 from quintet.errors import DataError
-from quintet.registry.feedback import Rated
+
+if TYPE_CHECKING:
+    from quintet.registry.feedback import Rated
 
 _MESSAGES = next(shape for shape in SHAPES if shape.name == "messages")
 _NO_SETTINGS = FormatConfig()
@@ -29,7 +31,7 @@ class Reviewed:
     left_out: int = 0
 
 
-def review_row(rated: Rated) -> dict[str, Any]:
+def review_row(rated: "Rated") -> dict[str, Any]:
     """Return the row that a reviewer reads: `accepted` is theirs to set to true, `answer` theirs to change."""
     offered = rated.opinion.better_answer or (rated.answer if rated.opinion.good else "")
     return {

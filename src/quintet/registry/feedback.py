@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy import delete, exists, false, func, insert, or_, select, update
 from sqlalchemy.sql import ColumnElement
 
 from quintet.config import Project
@@ -145,14 +145,17 @@ def count_feedback(project: Project, department: str) -> dict[str, tuple[int, in
 def forget_old(project: Project, now: datetime) -> int:
     """Delete what may not be kept any longer, and of feedback all but the counts; return how many requests it were."""
     kept = [name for name in project.config.departments if _keeps(project, name)]
-    requests = [_is_kept(project, name, now) for name in kept]
-    feedback = [_is_fresh(FeedbackRow, project, name, now) for name in kept]
+    fresh = {table: [_is_fresh(table, project, name, now) for name in kept] for table in (RequestRow, FeedbackRow)}
+    old_requests = ~or_(false(), *fresh[RequestRow])
+    wordy = or_(FeedbackRow.better_answer.is_not(None), FeedbackRow.comment.is_not(None))
+    old_feedback = wordy & ~or_(false(), *fresh[FeedbackRow])
+    with reading(project) as session:  # mostly there is nothing, and no writer needs to wait for that
+        if not session.scalar(select(or_(exists().where(old_requests), exists().where(old_feedback)))):
+            return 0
     with writing(project) as session:
-        gone = session.execute(delete(RequestRow).where(~or_(*requests) if requests else RequestRow.id.is_not(None)))
-        wordy = or_(FeedbackRow.better_answer.is_not(None), FeedbackRow.comment.is_not(None))
-        old = ~or_(*feedback) if feedback else FeedbackRow.id.is_not(None)
-        session.execute(update(FeedbackRow).where(wordy, old).values(better_answer=None, comment=None))
-        return int(gone.rowcount)  # type: ignore[attr-defined]
+        gone = session.scalars(delete(RequestRow).where(old_requests).returning(RequestRow.id)).all()
+        session.execute(update(FeedbackRow).where(old_feedback).values(better_answer=None, comment=None))
+        return len(gone)
 
 
 def _keeps(project: Project, department: str) -> bool:

@@ -1,10 +1,8 @@
 """What people think of answers. Answers no questions."""
 
-import asyncio
-
 from fastapi import APIRouter, Depends
 
-from quintet.registry.feedback import Opinion, give_feedback
+from quintet.registry.feedback import Opinion
 from quintet.server.auth import NEEDS_KEY, Called, may_ask
 from quintet.server.schemas import REFUSED, UNKNOWN_REQUEST, Feedback, FeedbackAnswer
 from quintet.server.services import Served
@@ -23,5 +21,5 @@ async def feedback(body: Feedback, served: Served, caller: Called) -> FeedbackAn
     answered = await served.answers.find(served.project, body.request_id)
     opinion = Opinion(body.rating == "up", body.better_answer, body.comment)
     key_id = caller.account.key_id if caller.account else None
-    kept = await asyncio.to_thread(give_feedback, served.project, answered, opinion, key_id)
+    kept = await served.answers.rate(answered, opinion, key_id)
     return FeedbackAnswer(request_id=body.request_id, model=answered.model, rating=body.rating, kept=kept)

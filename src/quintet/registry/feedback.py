@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import delete, exists, false, func, insert, or_, select, update
+from sqlalchemy import delete, false, func, insert, or_, select, update
 from sqlalchemy.sql import ColumnElement
 
 from quintet.config import Project
@@ -150,7 +150,8 @@ def forget_old(project: Project, now: datetime) -> int:
     wordy = or_(FeedbackRow.better_answer.is_not(None), FeedbackRow.comment.is_not(None))
     old_feedback = wordy & ~or_(false(), *fresh[FeedbackRow])
     with reading(project) as session:  # mostly there is nothing, and no writer needs to wait for that
-        if not session.scalar(select(or_(exists().where(old_requests), exists().where(old_feedback)))):
+        old = (select(RequestRow.id).where(old_requests), select(FeedbackRow.id).where(old_feedback))
+        if not session.scalar(select(or_(*(one.exists() for one in old)))):
             return 0
     with writing(project) as session:
         gone = session.scalars(delete(RequestRow).where(old_requests).returning(RequestRow.id)).all()

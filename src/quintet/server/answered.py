@@ -69,9 +69,7 @@ class RecentAnswers:
 
     def _begin_keeping(self, answered: Answered, record: RequestRecord) -> None:
         if len(self._under_way) >= RECENT:
-            logger.warning(
-                "request %s of %s is not kept: the registry is too slow", answered.request_id, answered.model
-            )
+            logger.warning("request %s is not kept: %d others wait to be", answered.request_id, len(self._under_way))
             return
         task = asyncio.create_task(self._keep(answered, record))
         self._under_way.add(task)

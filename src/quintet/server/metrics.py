@@ -6,13 +6,16 @@ it read this server as well, and one panel can show both. Only what vLLM does no
 """
 
 import time
+from bisect import bisect_left
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from quintet.config import Project
 from quintet.engine.base import EngineStatus, Token
@@ -45,6 +48,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._model = project.config.base_model
         self._live: dict[int, Generation] = {}
+        self._tokens = _EachToken(self._model, project.models)
+        self.registry.register(self._tokens)
         self._define()
         for department in project.models:
             self._show_at_zero(department)
@@ -55,9 +60,6 @@ class Metrics:
         histogram, counter = self._histogram, self._counter
         self._first_token = histogram(
             "vllm:time_to_first_token_seconds", "From a request's arrival to its first token.", FIRST_TOKEN_SECONDS
-        )
-        self._between_tokens = histogram(
-            "vllm:inter_token_latency_seconds", "From one token of an answer to its next.", TOKEN_SECONDS
         )
         self._per_token = histogram(
             "vllm:request_time_per_output_token_seconds", "An answer's mean time for a token.", TOKEN_SECONDS
@@ -77,7 +79,6 @@ class Metrics:
         self._prompt_of_request = histogram("vllm:request_prompt_tokens", "Tokens of a prompt.", TOKENS)
         self._tokens_of_request = histogram("vllm:request_generation_tokens", "Tokens of an answer.", TOKENS)
         self._prompt_tokens = counter("vllm:prompt_tokens", "Tokens of prompts that were computed or found computed.")
-        self._tokens = counter("vllm:generation_tokens", "Tokens that were generated.")
         self._finished = counter("vllm:request_success", "Answers, by why they ended.", "finished_reason")
         self._rejections = counter("quintet_rejections", "Requests answered with an error, by its code.", "reason")
         self._cache_hits = counter("quintet_response_cache_hits", "Requests answered from the response cache.")
@@ -92,8 +93,8 @@ class Metrics:
     def _show_at_zero(self, department: str) -> None:
         """Make its series before they count: the first of something cannot be seen as a rise from nothing."""
         for metric in (
-            self._first_token, self._between_tokens, self._per_token, self._whole, self._queued, self._prefill,
-            self._decode, self._prompt_of_request, self._tokens_of_request, self._prompt_tokens, self._tokens,
+            self._first_token, self._per_token, self._whole, self._queued, self._prefill,
+            self._decode, self._prompt_of_request, self._tokens_of_request, self._prompt_tokens,
             self._cache_hits, self._cache_misses,
         ):  # fmt: skip
             metric.labels(self._model, department)
@@ -108,14 +109,13 @@ class Metrics:
 
     def token(self, generation: Generation, token: Token, before: float | None) -> None:
         """Count a token, and the time to it."""
-        labels, now = (self._model, generation.department), generation.last_token or 0.0
-        if token.id is not None:
-            self._tokens.labels(*labels).inc()
-        if before is None:
-            self._first_token.labels(*labels).observe(now - generation.arrived)
-            self._prompt_tokens.labels(*labels).inc(generation.prompt_tokens)
-        else:
-            self._between_tokens.labels(*labels).observe(now - before)
+        now = generation.last_token or 0.0
+        self._tokens.count(generation.department, token.id is not None, None if before is None else now - before)
+        if before is not None:
+            return
+        labels = (self._model, generation.department)
+        self._first_token.labels(*labels).observe(now - generation.arrived)
+        self._prompt_tokens.labels(*labels).inc(generation.prompt_tokens)
 
     def ended(self, generation: Generation) -> None:
         """Count an answer that ended by itself, or that its client left; what failed is a rejection."""
@@ -149,6 +149,44 @@ class Metrics:
     def text(self) -> bytes:
         """Return all of them in Prometheus's text format."""
         return generate_latest(self.registry)
+
+
+class _EachToken(Collector):
+    """What is counted at each token of each answer: by hand, in a tenth of the time that a metric's own counting takes.
+
+    Counts on one thread only.
+    """
+
+    def __init__(self, model: str, departments: Sequence[str]) -> None:
+        self._model = model
+        self._tokens = dict.fromkeys(departments, 0)
+        self._gaps = {department: [0] * (len(TOKEN_SECONDS) + 1) for department in departments}
+        self._seconds = dict.fromkeys(departments, 0.0)
+
+    def count(self, department: str, generated: bool, gap: float | None) -> None:
+        """Count a token, unless it is the end of turn, and the time since the one before it."""
+        if department not in self._tokens:
+            self._tokens[department], self._seconds[department] = 0, 0.0
+            self._gaps[department] = [0] * (len(TOKEN_SECONDS) + 1)
+        self._tokens[department] += generated
+        if gap is not None:
+            self._gaps[department][bisect_left(TOKEN_SECONDS, gap)] += 1
+            self._seconds[department] += gap
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield both metrics."""
+        tokens = CounterMetricFamily("vllm:generation_tokens", "Tokens that were generated.", labels=LABELS)
+        between = HistogramMetricFamily(
+            "vllm:inter_token_latency_seconds", "From one token of an answer to its next.", labels=LABELS
+        )
+        for department, number in list(self._tokens.items()):
+            labels = (self._model, department)
+            tokens.add_metric(labels, number)
+            bounds = (*map(floatToGoString, TOKEN_SECONDS), "+Inf")
+            buckets = list(zip(bounds, accumulate(self._gaps[department]), strict=True))
+            between.add_metric(labels, buckets, self._seconds[department])
+        yield tokens
+        yield between
 
 
 class _State(Collector):

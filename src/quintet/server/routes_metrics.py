@@ -1,5 +1,7 @@
 """The numbers, for Prometheus. Answers administrators alone: they tell of every department."""
 
+import asyncio
+
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -14,4 +16,4 @@ router = APIRouter(tags=["status"], dependencies=[*NEEDS_KEY, Depends(administer
 @router.get("/metrics", summary="The numbers, for Prometheus", response_class=Response)
 async def metrics(served: Served) -> Response:
     """Tell the numbers, under vLLM's names where it has them."""
-    return Response(served.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+    return Response(await asyncio.to_thread(served.metrics.text), media_type=CONTENT_TYPE_LATEST)

@@ -20,7 +20,7 @@ class _Body(BaseModel):
 
 def _not_blank(text: str) -> str:
     if not text.strip():
-        raise ValueError("expected some text")
+        raise ValueError("expected a question")
     return text
 
 
@@ -67,7 +67,7 @@ class Feedback(_Body):
 
     request_id: str = Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")
     rating: Literal["up", "down"]
-    better_answer: Annotated[Text, AfterValidator(_not_blank)] | None = Field(default=None, max_length=20_000)
+    better_answer: Text | None = Field(default=None, pattern=r"\S", max_length=20_000)
     comment: Text | None = Field(default=None, max_length=2000)
 
 

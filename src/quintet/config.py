@@ -4,11 +4,21 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from quintet.endpoint import EndpointSettings
 from quintet.errors import ConfigError
@@ -16,7 +26,7 @@ from quintet.errors import ConfigError
 CONFIG_NAME = "quintet.yaml"
 BASE = "base"
 """The name of the bare base, where a department's could stand."""
-RESERVED_NAMES = frozenset({BASE, "models", "infer", "ask"})
+RESERVED_NAMES = frozenset({BASE, "models", "infer", "ask", "feedback"})
 KeyMode = Literal["auto", "required", "off"]
 """When a request needs a key: once there is one, always, never."""
 
@@ -111,6 +121,13 @@ class FormatConfig(_Section):
         return self
 
 
+def lasting(text: str) -> timedelta | None:
+    """Return how long `30m`, `12h`, `90d` or `2w` is; None for what is none of these, or far longer."""
+    units = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+    found = re.fullmatch(r"(\d{1,5})([mhdw])", text)
+    return timedelta(**{units[found[2]]: int(found[1])}) if found else None
+
+
 TooLong = Literal["refuse", "truncate", "split"]
 """What becomes of a row over the context length."""
 
@@ -125,8 +142,21 @@ class DepartmentConfig(_Section):
     preferences: Path | None = None
     format: FormatConfig = FormatConfig()
     too_long: TooLong = "refuse"
+    keep_requests: str | None = None
     training: dict[str, Any] = Field(default_factory=dict)
     gate: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("keep_requests")
+    @classmethod
+    def _lasts(cls, text: str | None) -> str | None:
+        if text is not None and lasting(text) is None:
+            raise ValueError("expected how long, such as 30d, 12h or 8w")
+        return text
+
+    @property
+    def keeps_for(self) -> timedelta | None:
+        """How long requests and answers are kept; without it they are not."""
+        return lasting(self.keep_requests) if self.keep_requests else None
 
 
 class GateConfig(_Section):
@@ -179,6 +209,7 @@ class EvaluationConfig(_Section):
     similarity: SimilarityConfig | None = None
 
 
+LogFormat = Literal["text", "json"]
 Precision = Literal["float32", "bfloat16", "float16", "int8"]
 
 
@@ -197,6 +228,7 @@ class ServingConfig(_Section):
     cors_origins: tuple[str, ...] = ()
     max_queue: int = Field(64, ge=1)
     expert_memory: ByteSize | None = Field(None, gt=0)
+    logs: LogFormat = "text"
     engine: Literal["auto", "torch"] = "auto"
     precision: Literal[Precision, "auto"] = "auto"
 

@@ -14,6 +14,7 @@
     │   └── UnusableAnswerError   1   502   it cannot be used for one question; others may do
     ├── ExportError              10   500   an expert cannot be exported, or came out as another
     ├── RequestError              5   400   a request cannot be served as it stands
+    ├── UnknownRequestError       1   404   no answer to a request of that id is known
     ├── KeyRequiredError          1   401   no key, or one that opens nothing
     ├── RoleError                 1   403   a key without the role that this takes
     ├── BudgetError               1   429   a key has used up what it may use for now
@@ -161,6 +162,19 @@ class RequestError(QuintetError):
         super().__init__(message)
         self.param = param
         self.code = code
+
+
+class UnknownRequestError(QuintetError):
+    """No answer to a request of that id is known, or none that the key may ask about: the two look the same."""
+
+    status = 404
+    code = "request_not_found"
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(
+            f"no answer to a request {request_id!r} is known; expected the X-Request-Id of an answer that was given "
+            "lately, or is kept (keep_requests)"
+        )
 
 
 class KeyRequiredError(QuintetError):

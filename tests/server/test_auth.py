@@ -44,7 +44,9 @@ def bearer(key: str) -> dict[str, str]:
 
 def refusal(response: httpx.Response) -> tuple[Any, ...]:
     """All of a response that could tell one refusal from another."""
-    headers = tuple(sorted((name, value) for name, value in response.headers.items() if name != "date"))
+    headers = tuple(
+        sorted((name, value) for name, value in response.headers.items() if name not in ("date", "x-request-id"))
+    )
     return response.status_code, headers, response.content
 
 

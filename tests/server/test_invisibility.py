@@ -175,7 +175,7 @@ class Firm(RuleBasedStateMachine):
         async with httpx.AsyncClient(transport=transport, base_url="http://firm") as client:
             response = await client.request(method, path, json=body, headers={"X-API-Key": secret})
         content = VARYING.sub(b"", response.content)
-        varying = ("x-ratelimit-remaining", "x-ratelimit-reset", "content-length")
+        varying = ("x-ratelimit-remaining", "x-ratelimit-reset", "x-request-id", "content-length")
         headers = {name: value for name, value in response.headers.items() if not name.startswith(varying)}
         return response.status_code, headers | {"length": str(len(content))}, content
 

@@ -23,7 +23,7 @@ from quintet.cli.keys import keys as keys_group
 from quintet.cli.plan import plan as plan_command
 from quintet.cli.release import release, release_all, releases, rollback
 from quintet.cli.train import fail_unless_all, train, train_each
-from quintet.config import BASE, CONFIG_NAME, KeyMode, Project
+from quintet.config import BASE, CONFIG_NAME, KeyMode, LogFormat, Project
 from quintet.errors import ConfigError, QuintetError
 
 if TYPE_CHECKING:
@@ -114,6 +114,9 @@ def serve(
         typer.Option(min=0, max=65535, help="Port; 0 picks a free one.", show_default="from quintet.yaml"),
     ] = None,
     no_keys: Annotated[bool, typer.Option("--no-keys", help="Let whoever reaches the server ask everything.")] = False,
+    log_format: Annotated[
+        LogFormat | None, typer.Option(help="How log lines are written.", show_default="from quintet.yaml")
+    ] = None,
 ) -> None:
     """Serve every department over HTTP, from one copy of the base.
 
@@ -121,7 +124,7 @@ def serve(
 
     [bold]Example:[/] quintet serve wrenfield --port 8080
     """
-    _serve(Project.load(folder), host, port, no_keys=no_keys)
+    _serve(Project.load(folder), host, port, no_keys=no_keys, log_format=log_format)
 
 
 def ask(
@@ -205,19 +208,28 @@ def _load_engine(project: Project, *, tell: bool = False) -> "MixedEngine":
     )
 
 
-def _serve(project: Project, host: str | None = None, port: int | None = None, *, no_keys: bool = False) -> None:
+def _serve(
+    project: Project,
+    host: str | None = None,
+    port: int | None = None,
+    *,
+    no_keys: bool = False,
+    log_format: LogFormat | None = None,
+) -> None:
     import uvicorn
 
     from quintet.server.app import create_app
+    from quintet.server.logs import configure_logs
 
     settings = project.config.serving
+    configure_logs(log_format or settings.logs)
     address = (host or settings.host, settings.port if port is None else port)
     mode = _key_mode(project, address[0], "off" if no_keys else settings.keys)
     listener = _listen(*address)
     with err.status("Loading the model"):
         application = create_app(project, _load_engine(project, tell=True), mode)
     _greet(project, address[0], listener.getsockname()[1], mode)
-    server = uvicorn.Server(uvicorn.Config(application, log_level="warning", access_log=False))
+    server = uvicorn.Server(uvicorn.Config(application, log_config=None, access_log=False))
     server.run(sockets=[listener])
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from quintet.cli.console import HERE, AsJson, Folder, complain, err, out, print_json
 from quintet.cli.documents import from_documents
+from quintet.cli.feedback import from_feedback
 from quintet.cli.show import show
 from quintet.config import Project
 from quintet.errors import DataError
@@ -22,6 +23,7 @@ SHOWN = 3
 data = typer.Typer(help="Look at the data before anything is trained on it.", no_args_is_help=True)
 data.command()(show)
 data.command("from-documents")(from_documents)
+data.command("from-feedback")(from_feedback)
 
 
 @data.command()

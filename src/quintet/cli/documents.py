@@ -43,7 +43,7 @@ def from_documents(
     [bold]Example:[/] quintet data from-documents handbooks --out hr.jsonl
     --teacher-url http://127.0.0.1:8080/v1 --teacher-model qwen3
     """
-    from quintet.data.documents.drafting import refuse_to_overwrite
+    from quintet.data.writing import refuse_to_overwrite
 
     settings = _teacher(teacher_url, teacher_model, teacher_key_env)
     refuse_to_overwrite(target)

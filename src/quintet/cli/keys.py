@@ -1,7 +1,6 @@
 """`quintet keys`: who may ask which departments, until when, and how much. A key is never an argument."""
 
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from quintet.cli.console import HERE, AsJson, Folder, err, out, print_json
-from quintet.config import Project
+from quintet.config import Project, lasting
 from quintet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from quintet.registry.budgets import Standing
     from quintet.registry.keys import Key
 
-UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 keys = typer.Typer(help="Make, list and revoke the keys that the server asks for.", no_args_is_help=True)
 
@@ -154,10 +152,9 @@ def _roles(given: list[str]) -> Any:
 
 def _moment(text: str) -> datetime:
     """Return when `90d` from now is, or the local midnight with which a date begins."""
-    lasting = re.fullmatch(r"(\d{1,9})([mhdw])", text)
     try:
-        if lasting:
-            return datetime.now(UTC) + timedelta(**{UNITS[lasting[2]]: int(lasting[1])})
+        if (time := lasting(text)) is not None:
+            return datetime.now(UTC) + time
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):
         raise ConfigError(f"--expires: expected 90d, 12h, or a date such as 2027-01-31, found {text!r}") from None

@@ -45,12 +45,19 @@ class Adapter:
     folder: Path
 
 
+@dataclass
+class Progress:
+    """How far a request got: when its first step began, in `time.monotonic` seconds; the engine notes it."""
+
+    began: float | None = None
+
+
 @dataclass(frozen=True)
 class Request:
     """One prompt for one expert, or for the bare base when `adapter` is None.
 
     Requests of one department share what it is due; without a name, the expert stands for it. `timeout` is in seconds,
-    for the whole answer.
+    for the whole answer. `progress` is for whoever wants to know how far it got.
     """
 
     prompt_ids: tuple[int, ...]
@@ -59,6 +66,7 @@ class Request:
     adapter: Adapter | None = None
     department: str | None = None
     timeout: float | None = None
+    progress: Progress | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,7 @@ class EngineStatus:
     """What the engine holds now, and what it has done since it started.
 
     `expert_bytes` is what experts take that are loaded or being read, of `expert_memory` that they may take.
+    `kv_cache_usage` is the share of the cache's blocks that answers hold, from 0 to 1.
     """
 
     loaded: set[str] = field(default_factory=set)
@@ -103,6 +112,7 @@ class EngineStatus:
     loads: int = 0
     evictions: int = 0
     load_seconds: float = 0.0
+    kv_cache_usage: float = 0.0
 
 
 class Engine(Protocol):

@@ -82,6 +82,7 @@ class MixedEngine:
                 loads=self._exchange.loads,
                 evictions=self._residency.evictions,
                 load_seconds=self._exchange.seconds,
+                kv_cache_usage=1 - self._scheduler.cache.free / self._scheduler.cache.blocks,
             )
 
     async def load(self, adapter: Adapter) -> None:
@@ -226,7 +227,10 @@ class MixedEngine:
 
     def _plan(self) -> Step:
         with self._changed:
-            step = self._scheduler.plan(time.monotonic())
+            now = time.monotonic()
+            step = self._scheduler.plan(now)
+            for progress in (work.sequence.progress for work in step.work):
+                progress.began = now if progress.began is None else progress.began
             tell_all([(self._readers[sequence], _late()) for sequence in step.late])
             self._stirred |= bool(step.work or step.late)
             return step

@@ -17,6 +17,7 @@ from typing import Any
 
 from quintet.engine.base import Adapter
 from quintet.engine.batch import Prepared, Runner
+from quintet.engine.own_thread import in_own_thread
 from quintet.engine.residency import Residency
 from quintet.errors import ModelError, QuintetError
 
@@ -126,7 +127,7 @@ class Exchange:
         started = time.monotonic()
         found: int | Prepared | Exception
         try:
-            found = work(adapter)
+            found = in_own_thread(lambda: work(adapter))
         except Exception as error:
             found = error
         self._news.append(_News(adapter, found, time.monotonic() - started))

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from random import Random
 
-from quintet.engine.base import FinishReason, Request, Sampling
+from quintet.engine.base import FinishReason, Progress, Request, Sampling
 
 
 class Status(Enum):
@@ -33,6 +33,7 @@ class Sequence:
     virtual: int = 0
     department: str = ""
     deadline: float | None = None
+    progress: Progress = field(default_factory=Progress)
 
     status: Status = Status.WAITING
     arrival: int = 0
@@ -79,4 +80,5 @@ def sequence_of(request: Request, now: float) -> Sequence:
         expert=expert,
         department=request.department or expert or "",
         deadline=None if request.timeout is None else now + request.timeout,
+        progress=request.progress or Progress(),
     )

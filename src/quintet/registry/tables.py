@@ -12,6 +12,7 @@ from sqlalchemy import (
     ForeignKey,
     MetaData,
     String,
+    Text,
     TypeDecorator,
     UniqueConstraint,
 )
@@ -50,6 +51,7 @@ class Table(DeclarativeBase):
         dict[str, str]: JSON,
         list[str]: JSON,
         list[list[int]]: JSON,
+        list[dict[str, str]]: JSON,
     }
 
 
@@ -163,3 +165,36 @@ class AuditRow(Table):
     key_id: Mapped[str | None] = mapped_column(String(16))
     reason: Mapped[str | None]
     details: Mapped[dict[str, Any]]
+
+
+class RequestRow(Table):
+    """What was asked and answered, of a department that keeps it; a client may bring the same id again."""
+
+    __tablename__ = "requests"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    request_id: Mapped[str] = mapped_column(String(128), index=True)
+    department: Mapped[str] = mapped_column(String(64))
+    version: Mapped[int | None]
+    digest: Mapped[str | None] = mapped_column(String(64))
+    prompt: Mapped[list[dict[str, str]]]
+    answer: Mapped[str] = mapped_column(Text)
+
+
+class FeedbackRow(Table):
+    """What somebody thinks of an answer; the two texts are there only where the department keeps requests."""
+
+    __tablename__ = "feedback"
+    __table_args__ = (UniqueConstraint("department", "request_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    request_id: Mapped[str] = mapped_column(String(128))
+    department: Mapped[str] = mapped_column(String(64))
+    version: Mapped[int | None]
+    digest: Mapped[str | None] = mapped_column(String(64))
+    key_id: Mapped[str | None] = mapped_column(String(16))
+    good: Mapped[bool]
+    better_answer: Mapped[str | None] = mapped_column(Text)
+    comment: Mapped[str | None] = mapped_column(Text)

@@ -13,6 +13,7 @@ from quintet.engine.base import Engine, FinishReason, LogitMask, Request, Sampli
 from quintet.errors import ModelError, RequestError
 from quintet.server.catalog import Model
 from quintet.server.metering import Generate, charged_together
+from quintet.server.recording import note_answer, note_question
 from quintet.server.stop_strings import StopStrings
 
 MakeMask = Callable[[], LogitMask]
@@ -46,11 +47,15 @@ class Choice:
 
     async def pieces(self, generate: Generate) -> AsyncGenerator[Piece]:
         """Yield the text in pieces, none of them empty but perhaps the last; closing it frees the engine."""
+        passed_on = []
         async with aclosing(generate(self.request)) as tokens:
             async for token in tokens:
                 self.began.set()
                 text = self._push(token)
                 said = self._said()
+                passed_on.append(text)
+                if self.finish_reason:
+                    note_answer("".join(passed_on))
                 if text or said or self.finish_reason:
                     yield Piece(self.number, text, said, self.finish_reason)
                 if self.finish_reason:
@@ -183,6 +188,7 @@ async def prepare_answer(
     `make_mask` makes each choice what its tokens must obey. Raises RequestError, naming `field`, when the prompt leaves
     no room or the template refuses the turns.
     """
+    note_question(messages)
     try:
         ids = await asyncio.to_thread(model.translator.encode_prompt, messages)
     except ModelError as error:

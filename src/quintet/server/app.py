@@ -1,5 +1,6 @@
 """The server, assembled: routes, errors and start-up over one engine. Knows nothing of weights or tokens."""
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
@@ -12,34 +13,55 @@ from quintet.config import KeyMode, Project
 from quintet.engine.base import Engine
 from quintet.errors import ModelError, QuintetError, RegistryError
 from quintet.registry.database import held_open
-from quintet.server import metering, routes_departments, routes_openai, routes_status
+from quintet.server import (
+    metering,
+    recording,
+    routes_departments,
+    routes_feedback,
+    routes_metrics,
+    routes_openai,
+    routes_status,
+)
+from quintet.server.answered import RecentAnswers
 from quintet.server.auth import Authentication, Door
 from quintet.server.catalog import Catalog
 from quintet.server.error_responses import UnexpectedErrors, add_error_handlers
+from quintet.server.logs import log_request
 from quintet.server.metering import Ledger
+from quintet.server.metrics import Metrics
+from quintet.server.observed_engine import ObservedEngine
 from quintet.server.schemas import FAILED
 from quintet.server.services import Services
+from quintet.server.tracing import Tracing, tracing_from_environment
 
 logger = logging.getLogger("quintet.server")
 
 
-def create_app(project: Project, engine: Engine, keys: KeyMode | None = None) -> FastAPI:
+def create_app(
+    project: Project, engine: Engine, keys: KeyMode | None = None, tracing: Tracing | None = None
+) -> FastAPI:
     """Return the ASGI application that serves the project from `engine`, and closes it at the end.
 
-    `keys` says when a request needs one, in place of what the project says.
+    `keys` says when a request needs one, in place of what the project says; `tracing` where traces go, in place of what
+    the environment says.
     """
     ledger = Ledger(project)
-    services = Services(project, engine, Catalog(project, engine))
+    tracing = tracing or tracing_from_environment()
+    metrics = Metrics(project, lambda: engine.status)
+    observed = ObservedEngine(engine, metrics)
+    services = Services(project, observed, Catalog(project, observed), metrics, RecentAnswers(project))
     app = FastAPI(
         title="Quintet",
         version=__version__,
         summary=f"The department experts of {project.config.company}.",
-        lifespan=_lifespan(services, ledger),
+        lifespan=_lifespan(services, ledger, tracing),
         responses=FAILED,
     )
     app.state.services = services
     app.include_router(routes_status.router)
+    app.include_router(routes_metrics.router)
     app.include_router(routes_openai.router)
+    app.include_router(routes_feedback.router)
     app.include_router(routes_departments.router)
     add_error_handlers(app)
     settings = project.config.serving
@@ -51,20 +73,29 @@ def create_app(project: Project, engine: Engine, keys: KeyMode | None = None) ->
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
-            expose_headers=["Retry-After", *metering.HEADERS],
+            expose_headers=["Retry-After", recording.HEADER, *metering.HEADERS],
         )
+    observers = [services.answers.remember, log_request, metrics.count_rejection, *([tracing.trace] if tracing else [])]
+    app.add_middleware(recording.Recording, observers=observers)
     return app
 
 
-def _lifespan(services: Services, ledger: Ledger) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(
+    services: Services, ledger: Ledger, tracing: Tracing | None
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         with ExitStack() as held:
             _hold_open(services.project, held)
             await _load_default_model(services)
+            forgetting = asyncio.create_task(services.answers.forget_regularly())
             yield
+            forgetting.cancel()
             await services.engine.close()
             await ledger.close()
+            await services.answers.close()
+            if tracing:
+                await asyncio.to_thread(tracing.close)
 
     return lifespan
 

@@ -124,6 +124,11 @@ async def ask(caller: Called) -> None:
         await caller.account.count_request()
 
 
+async def may_ask(caller: Called) -> None:
+    """Let a route be used by who may ask, at no expense; raise RoleError."""
+    _check_role(caller, "ask")
+
+
 async def administer(caller: Called) -> None:
     """Let a route be used by administrators alone; raise RoleError."""
     _check_role(caller, "admin")

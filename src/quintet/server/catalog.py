@@ -16,6 +16,7 @@ from quintet.engine.base import Adapter, Engine
 from quintet.errors import ModelError, NotReleasedError, NotTrainedError, QuintetError
 from quintet.registry.experts import Expert, fetch_expert, loaded_experts, look_up
 from quintet.registry.releases import Release, live, released_expert, why_not_released
+from quintet.server.recording import note_model
 from quintet.server.translators import Translators
 
 Status = Literal["loaded", "not loaded", "not released", "not trained"]
@@ -89,6 +90,7 @@ class Catalog:
         `key` is what a conversation has from its start to its end, so that one version answers all of it.
         """
         expert = await asyncio.to_thread(self.find, name, key)
+        note_model(expert)
         if expert is not None:
             await self._check_base(expert)
             await self._bring(expert)

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from quintet.errors import BudgetError, BusyError, KeyRequiredError, QuintetError
 from quintet.server.disconnection import ClientGoneError
+from quintet.server.recording import note_problem
 
 logger = logging.getLogger("quintet.server")
 
@@ -43,9 +44,11 @@ def error_body(message: str, status: int, code: str, param: str | None = None) -
 def describe(error: Exception) -> tuple[int, dict[str, Any]]:
     """Return status and error object of what went wrong, and log it when it is the server's fault."""
     if isinstance(error, QuintetError):
+        note_problem(error.code)
         if error.status >= 500:
             logger.error("%s", error)
         return error.status, error_body(str(error), error.status, error.code, error.param)
+    note_problem("internal_error")
     reference = secrets.token_hex(6)
     logger.error("unexpected error %s", reference, exc_info=error)
     message = f"something went wrong on the server; its log says more under {reference}"
@@ -112,7 +115,9 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
     message = "; ".join(_explain(problem) for problem in problems)
     first = problems[0]
     status = 400 if request.url.path.startswith("/v1/") else 422
-    body = error_body(message, status, CODES.get(first["type"], "invalid_value"), _field(first["loc"]))
+    code = CODES.get(first["type"], "invalid_value")
+    note_problem(code)
+    body = error_body(message, status, code, _field(first["loc"]))
     return JSONResponse(body, status)
 
 
@@ -126,7 +131,9 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     }
     codes = {404: "not_found", 405: "method_not_allowed"}
     status = error.status_code
-    body = error_body(messages.get(status, str(error.detail)), status, codes.get(status, "bad_request"))
+    code = codes.get(status, "bad_request")
+    note_problem(code)
+    body = error_body(messages.get(status, str(error.detail)), status, code)
     return JSONResponse(body, status, error.headers)
 
 

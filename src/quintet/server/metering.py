@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from quintet.config import Project
-from quintet.engine.base import Adapter, DeviceInfo, Engine, EngineStatus, Request, Token
+from quintet.engine.base import Engine, Request, Token
 from quintet.errors import QuintetError
 from quintet.registry.budgets import Standing, Unit, check_budgets, give_back, spend
 from quintet.registry.keys import Key
+from quintet.server.wrapped_engine import WrappedEngine
 
 logger = logging.getLogger("quintet.server")
 
@@ -84,7 +85,7 @@ class Account:
 
     def __init__(self, ledger: Ledger, key: Key) -> None:
         self._ledger = ledger
-        self._key_id = key.id
+        self.key_id = key.id
         self._standings = {one.budget: one for one in key.budgets}
 
     @property
@@ -96,7 +97,7 @@ class Account:
         """Count one request; raise BudgetError when there is none left, or no token."""
         check_budgets(list(self._standings.values()), {"requests": 1, "tokens": 1}, time.time())
         if self._of("requests"):
-            counting = self._ledger.begin(self._ledger.spend(self._key_id, "requests", 1))
+            counting = self._ledger.begin(self._ledger.spend(self.key_id, "requests", 1))
             self._note(await asyncio.shield(counting))
 
     @asynccontextmanager
@@ -107,7 +108,7 @@ class Account:
         """
         charge = Charge()
         self._ledger.open_charges += 1
-        setting_aside = self._ledger.begin(self._ledger.spend(self._key_id, "tokens", tokens))
+        setting_aside = self._ledger.begin(self._ledger.spend(self.key_id, "tokens", tokens))
         try:
             self._note(await asyncio.shield(setting_aside))
             yield charge
@@ -123,7 +124,7 @@ class Account:
             return
         unused = tokens - charge.used
         if unused > 0:
-            await self._ledger.give_back(self._key_id, unused, standings)
+            await self._ledger.give_back(self.key_id, unused, standings)
             self._note([_with_back(one, unused) for one in self._of("tokens")])
 
     def headers(self) -> list[tuple[str, str]]:
@@ -156,7 +157,7 @@ def _headers(unit: str, standings: Sequence[Standing], now: float) -> list[tuple
 Generate = Callable[[Request], AsyncGenerator[Token]]
 
 
-class MeteredEngine:
+class MeteredEngine(WrappedEngine):
     """An engine that answers on a key's account.
 
     What is charged is the prompt, once the engine has begun with it, and each token that came, until the client left if
@@ -164,26 +165,8 @@ class MeteredEngine:
     """
 
     def __init__(self, engine: Engine, account: Account) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._account = account
-
-    @property
-    def device(self) -> DeviceInfo:
-        return self._engine.device
-
-    @property
-    def context_length(self) -> int:
-        return self._engine.context_length
-
-    @property
-    def status(self) -> EngineStatus:
-        return self._engine.status
-
-    async def load(self, adapter: Adapter) -> None:
-        await self._engine.load(adapter)
-
-    async def close(self) -> None:
-        await self._engine.close()
 
     async def generate(self, request: Request) -> AsyncGenerator[Token]:
         """Yield the answer token by token; raise BudgetError or RequestError before it begins."""

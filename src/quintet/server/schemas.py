@@ -58,6 +58,24 @@ class QueryAnswer(BaseModel):
     expert: str | None
 
 
+class Feedback(Body):
+    """What somebody thinks of an answer, by the id that came in its `X-Request-Id`."""
+
+    request_id: str = Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")
+    rating: Literal["up", "down"]
+    better_answer: Text | None = Field(default=None, pattern=r"\S", max_length=20_000)
+    comment: Text | None = Field(default=None, max_length=2000)
+
+
+class FeedbackAnswer(BaseModel):
+    """Which version was rated; `kept` says whether its department keeps requests, and so the texts, or only counts."""
+
+    request_id: str
+    model: str
+    rating: Literal["up", "down"]
+    kept: bool
+
+
 class ReleaseShare(BaseModel):
     """A version that answers for a department, and for how many of a hundred conversations."""
 
@@ -125,6 +143,9 @@ FAILED: dict[int | str, dict[str, Any]] = {
 REFUSED: dict[int | str, dict[str, Any]] = {
     401: {"model": ErrorAnswer, "description": "No key, or one that opens nothing."},
     403: {"model": ErrorAnswer, "description": "The key lacks the role."},
+}
+UNKNOWN_REQUEST: dict[int | str, dict[str, Any]] = {
+    404: {"model": ErrorAnswer, "description": "No answer to a request of that id is known."}
 }
 OVER_BUDGET: dict[int | str, dict[str, Any]] = {
     429: {"model": ErrorAnswer, "description": "The key's budget is used up, or too many wait; see Retry-After."}

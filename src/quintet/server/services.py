@@ -8,9 +8,11 @@ from fastapi import Depends, Request
 
 from quintet.config import Project
 from quintet.engine.base import Engine
+from quintet.server.answered import RecentAnswers
 from quintet.server.auth import Called, Caller
 from quintet.server.catalog import Catalog
 from quintet.server.metering import MeteredEngine
+from quintet.server.metrics import Metrics
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,8 @@ class Services:
     project: Project
     engine: Engine
     catalog: Catalog
+    metrics: Metrics
+    answers: RecentAnswers
     started: int = field(default_factory=lambda: int(time.time()))
 
     def seen_by(self, caller: Caller) -> "Services":

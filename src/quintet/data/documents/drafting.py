@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from quintet.data.documents.passages import Passage, cut
 from quintet.data.documents.reading import Library
 from quintet.data.documents.teacher import Draft, Teacher, TeacherSettings
 from quintet.data.near_duplicates import NearDuplicates
+from quintet.data.writing import refuse_to_overwrite, write_rows
 from quintet.endpoint import work_through
 from quintet.errors import DataError, EndpointError, UnusableAnswerError
 
@@ -68,20 +68,11 @@ def state_file(out: Path) -> Path:
     return out.with_suffix(".drafts.jsonl")
 
 
-def refuse_to_overwrite(*files: Path) -> None:
-    """Raise DataError if a file is there already: somebody may have worked on it by hand."""
-    for file in files:
-        if file.suffix != ".jsonl":
-            raise DataError([f"{file}: expected a name that ends with .jsonl; name another --out"])
-        if os.path.lexists(file):
-            raise DataError([f"{file} exists already and would be overwritten; name another --out, or move it away"])
-
-
 def write_fill_in(passages: Sequence[Passage], out: Path) -> None:
     """Write the passages, and a row for each whose question and answer are to be filled in by hand."""
     refuse_to_overwrite(out, passages_file(out))
-    _write_rows(passages_file(out), ({"source": p.source, "passage": p.text} for p in passages))
-    _write_rows(out, (_row(passage, "", "") for passage in passages))
+    write_rows(passages_file(out), ({"source": p.source, "passage": p.text} for p in passages))
+    write_rows(out, (_row(passage, "", "") for passage in passages))
 
 
 def draft(
@@ -105,7 +96,7 @@ def draft(
     rows = list(_rows(passages, {passage.id: state.done.get(keys[passage.id], []) for passage in passages}, outcome))
     if not rows:
         raise DataError([_nothing_left(outcome)])
-    _write_rows(out, rows)
+    write_rows(out, rows)
     outcome.rows = len(rows)
     return outcome
 
@@ -221,18 +212,3 @@ def _nothing_left(outcome: Outcome) -> str:
     )
     first = next(iter(outcome.failed.items()), None)
     return counts + ("; try another teacher" if first is None else f", the first {first[0]}: {first[1]}")
-
-
-def _write_rows(path: Path, rows: Iterable[dict[str, str]]) -> None:
-    """Write the rows so that the file is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -1,0 +1,235 @@
+"""What the server counts, as Prometheus reads it. Knows nothing of keys, nor of what is asked or said.
+
+What vLLM measures too has vLLM's name, prefix and all, so that the dashboards, alerts and autoscalers that are made for
+it read this server as well, and one panel can show both. Only what vLLM does not have begins with `quintet_`. As there,
+`model_name` is the base; each series has the department beside it, which is all that a label ever takes from a request.
+"""
+
+import time
+from bisect import bisect_left
+from collections import Counter as Tally
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from quintet.config import Project
+from quintet.engine.base import EngineStatus, Token
+from quintet.server.recording import Generation, RequestRecord
+
+# vLLM's bounds, and finer ones below them: a small model answers before the first of vLLM's.
+FIRST_TOKEN_SECONDS = (
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0,
+    640.0,
+)  # fmt: skip
+TOKEN_SECONDS = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0,
+    40.0, 80.0,
+)  # fmt: skip
+REQUEST_SECONDS = (
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0,
+    60.0, 120.0, 240.0, 480.0, 960.0,
+)  # fmt: skip
+TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
+LABELS = ("model_name", "department")
+
+# When a series was first seen is one more series for each, and no dashboard asks for it.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class Metrics:
+    """The metrics of one application, in a registry of its own; `status` is asked when they are read."""
+
+    def __init__(self, project: Project, status: Callable[[], EngineStatus]) -> None:
+        self.registry = CollectorRegistry()
+        self._model = project.config.base_model
+        self._live: dict[int, Generation] = {}
+        self._tokens = _EachToken(self._model, project.models)
+        self.registry.register(self._tokens)
+        self._define()
+        for department in project.models:
+            self._show_at_zero(department)
+        self.registry.register(_State(self._model, tuple(project.models), status, self._live))
+        ProcessCollector(registry=self.registry)
+
+    def _define(self) -> None:
+        histogram, counter = self._histogram, self._counter
+        self._first_token = histogram(
+            "vllm:time_to_first_token_seconds", "From a request's arrival to its first token.", FIRST_TOKEN_SECONDS
+        )
+        self._per_token = histogram(
+            "vllm:request_time_per_output_token_seconds", "An answer's mean time for a token.", TOKEN_SECONDS
+        )
+        self._whole = histogram(
+            "vllm:e2e_request_latency_seconds", "From a request's arrival to its end.", REQUEST_SECONDS
+        )
+        self._queued = histogram(
+            "vllm:request_queue_time_seconds", "From a request's arrival to its first step.", REQUEST_SECONDS
+        )
+        self._prefill = histogram(
+            "vllm:request_prefill_time_seconds", "From an answer's first step to its first token.", REQUEST_SECONDS
+        )
+        self._decode = histogram(
+            "vllm:request_decode_time_seconds", "From an answer's first token to its last.", REQUEST_SECONDS
+        )
+        self._prompt_of_request = histogram("vllm:request_prompt_tokens", "Tokens of a prompt.", TOKENS)
+        self._tokens_of_request = histogram("vllm:request_generation_tokens", "Tokens of an answer.", TOKENS)
+        self._prompt_tokens = counter("vllm:prompt_tokens", "Tokens of prompts that were computed or found computed.")
+        self._finished = counter("vllm:request_success", "Answers, by why they ended.", "finished_reason")
+        self._rejections = counter("quintet_rejections", "Requests answered with an error, by its code.", "reason")
+        self._cache_hits = counter("quintet_response_cache_hits", "Requests answered from the response cache.")
+        self._cache_misses = counter("quintet_response_cache_misses", "Requests that the response cache did not have.")
+
+    def _histogram(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
+        return Histogram(name, text, LABELS, buckets=buckets, registry=self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, (*LABELS, *labels), registry=self.registry)
+
+    def _show_at_zero(self, department: str) -> None:
+        """Make its series before they count: the first of something cannot be seen as a rise from nothing."""
+        for metric in (
+            self._first_token, self._per_token, self._whole, self._queued, self._prefill,
+            self._decode, self._prompt_of_request, self._tokens_of_request, self._prompt_tokens,
+            self._cache_hits, self._cache_misses,
+        ):  # fmt: skip
+            metric.labels(self._model, department)
+        for reason in ("stop", "length", "abort"):
+            self._finished.labels(self._model, department, reason)
+        for reason in ("queue_full", "deadline_exceeded", "rate_limit_exceeded"):
+            self._rejections.labels(self._model, department, reason)
+
+    def begun(self, generation: Generation) -> None:
+        """Count an answer among those that wait or run."""
+        self._live[id(generation)] = generation
+
+    def token(self, generation: Generation, token: Token, before: float | None) -> None:
+        """Count a token, and the time to it."""
+        now = generation.last_token or 0.0
+        self._tokens.count(generation.department, token.id is not None, None if before is None else now - before)
+        if before is not None:
+            return
+        labels = (self._model, generation.department)
+        self._first_token.labels(*labels).observe(now - generation.arrived)
+        self._prompt_tokens.labels(*labels).inc(generation.prompt_tokens)
+
+    def ended(self, generation: Generation) -> None:
+        """Count an answer that ended by itself, or that its client left; what failed is a rejection."""
+        self._live.pop(id(generation), None)
+        began, first, ended = generation.began, generation.first_token, generation.ended or time.monotonic()
+        if generation.reason in (None, "error"):
+            return
+        labels = (self._model, generation.department)
+        self._finished.labels(*labels, generation.reason).inc()
+        self._whole.labels(*labels).observe(ended - generation.arrived)
+        self._queued.labels(*labels).observe((ended if began is None else began) - generation.arrived)
+        if began is None or first is None:
+            return
+        last = generation.last_token or first
+        self._prefill.labels(*labels).observe(first - began)
+        self._decode.labels(*labels).observe(last - first)
+        if generation.tokens > 1:
+            self._per_token.labels(*labels).observe((last - first) / (generation.tokens - 1))
+        self._prompt_of_request.labels(*labels).observe(generation.prompt_tokens)
+        self._tokens_of_request.labels(*labels).observe(generation.tokens)
+
+    def count_cache_lookup(self, department: str, *, hit: bool) -> None:
+        """Count that the response cache was asked for an answer of a department."""
+        (self._cache_hits if hit else self._cache_misses).labels(self._model, department).inc()
+
+    def count_rejection(self, record: RequestRecord) -> None:
+        """Count a request that was answered with an error; its department is empty when it was refused before that."""
+        if record.problem is not None:
+            self._rejections.labels(self._model, record.department or "", record.problem).inc()
+
+    def text(self) -> bytes:
+        """Return all of them in Prometheus's text format."""
+        return generate_latest(self.registry)
+
+
+class _EachToken(Collector):
+    """What is counted at each token of each answer: by hand, since a metric's own counting takes six times as long.
+
+    Counts on one thread only.
+    """
+
+    def __init__(self, model: str, departments: Sequence[str]) -> None:
+        self._model = model
+        self._tokens = dict.fromkeys(departments, 0)
+        self._gaps = {department: [0] * (len(TOKEN_SECONDS) + 1) for department in departments}
+        self._seconds = dict.fromkeys(departments, 0.0)
+
+    def count(self, department: str, generated: bool, gap: float | None) -> None:
+        """Count a token, unless it is the end of turn, and the time since the one before it."""
+        if department not in self._tokens:
+            self._tokens[department], self._seconds[department] = 0, 0.0
+            self._gaps[department] = [0] * (len(TOKEN_SECONDS) + 1)
+        self._tokens[department] += generated
+        if gap is not None:
+            self._gaps[department][bisect_left(TOKEN_SECONDS, gap)] += 1
+            self._seconds[department] += gap
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield both metrics."""
+        tokens = CounterMetricFamily("vllm:generation_tokens", "Tokens that were generated.", labels=LABELS)
+        between = HistogramMetricFamily(
+            "vllm:inter_token_latency_seconds", "From one token of an answer to its next.", labels=LABELS
+        )
+        for department, number in list(self._tokens.items()):
+            labels = (self._model, department)
+            tokens.add_metric(labels, number)
+            bounds = (*map(floatToGoString, TOKEN_SECONDS), "+Inf")
+            buckets = list(zip(bounds, accumulate(self._gaps[department]), strict=True))
+            between.add_metric(labels, buckets, self._seconds[department])
+        yield tokens
+        yield between
+
+
+class _State(Collector):
+    """What is so at the moment of reading."""
+
+    def __init__(
+        self, model: str, departments: tuple[str, ...], status: Callable[[], EngineStatus], live: dict[int, Generation]
+    ) -> None:
+        self._model = model
+        self._departments = departments
+        self._status = status
+        self._live = live
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the gauges, and what the engine itself counts."""
+        live = list(self._live.values())
+        running = Tally(one.department for one in live if one.began is not None)
+        waiting = Tally(one.department for one in live if one.began is None)
+        yield self._by_department("vllm:num_requests_running", "Requests that are being answered.", running)
+        yield self._by_department("vllm:num_requests_waiting", "Requests that wait to be answered.", waiting)
+        status = self._status()
+        yield self._gauge(
+            "vllm:kv_cache_usage_perc", "Share of the KV cache in use, from 0 to 1.", status.kv_cache_usage
+        )
+        yield self._gauge("quintet_experts_loaded", "Experts that the engine holds.", len(status.loaded))
+        looked_up = status.prompt_tokens + status.reused_tokens
+        yield self._counter("vllm:prefix_cache_queries", "Tokens of prompts looked up in the KV cache.", looked_up)
+        yield self._counter("vllm:prefix_cache_hits", "Tokens of prompts found in it.", status.reused_tokens)
+        yield self._counter("vllm:num_preemptions", "Answers that had to make room for others.", status.preemptions)
+        yield self._counter("quintet_expert_load_seconds", "Time that experts took to load.", status.load_seconds)
+
+    def _by_department(self, name: str, text: str, counts: Tally[str]) -> Metric:
+        family = GaugeMetricFamily(name, text, labels=LABELS)
+        for department in dict.fromkeys([*self._departments, *counts]):
+            family.add_metric((self._model, department), counts[department])
+        return family
+
+    def _gauge(self, name: str, text: str, value: float) -> Metric:
+        family = GaugeMetricFamily(name, text, labels=LABELS[:1])
+        family.add_metric((self._model,), value)
+        return family
+
+    def _counter(self, name: str, text: str, value: float) -> Metric:
+        family = CounterMetricFamily(name, text, labels=LABELS[:1])
+        family.add_metric((self._model,), value)
+        return family

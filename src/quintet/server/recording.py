@@ -1,0 +1,187 @@
+"""One record for each HTTP request: its id, who answered it, when, in how many tokens. Decides nothing.
+
+Whoever learns something of a request notes it in the record of the context it runs in; when the request ends, the
+observers see the record: the log, the metrics, the traces. What was asked and said is in it for those departments that
+keep it, and for no other observer.
+"""
+
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Literal
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Message as Event
+
+from quintet.config import BASE
+from quintet.data.examples import Message
+from quintet.engine.base import Progress
+from quintet.registry.experts import Expert
+
+HEADER = "x-request-id"
+EndReason = Literal["stop", "length", "abort", "error"]
+_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+@dataclass
+class Generation:
+    """One answer of the engine: moments in `time.monotonic` seconds, and tokens, the end of turn not counted.
+
+    `reason` is None while it is under way, `abort` when its client left, `error` when it failed.
+    """
+
+    department: str
+    prompt_tokens: int
+    arrived: float = field(default_factory=time.monotonic)
+    progress: Progress = field(default_factory=Progress)
+    first_token: float | None = None
+    last_token: float | None = None
+    ended: float | None = None
+    tokens: int = 0
+    reason: EndReason | None = None
+
+    @property
+    def began(self) -> float | None:
+        """When its first step began; an engine that does not say is taken to begin when it is asked."""
+        if self.progress.began is None and self.first_token is not None:
+            return self.arrived
+        return self.progress.began
+
+
+@dataclass
+class RequestRecord:
+    """What is known of one HTTP request; `problem` is the code of the error that it was answered with, if it was."""
+
+    id: str
+    method: str
+    trace_parent: str | None = None
+    began_at: float = field(default_factory=time.time)
+    began: float = field(default_factory=time.monotonic)
+    ended: float = 0.0
+    route: str | None = None
+    status: int = 500
+    problem: str | None = None
+    department: str | None = None
+    expert: Expert | None = None
+    generations: list[Generation] = field(default_factory=list)
+    asked: Sequence[Message] = field(default=(), repr=False)
+    answers: list[str] = field(default_factory=list, repr=False)
+
+    @property
+    def model(self) -> str | None:
+        """The expert's version as in `hr@1`, or the bare base, once it is known which of them answers."""
+        return self.expert.name if self.expert else self.department
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Of all its answers."""
+        return sum(one.prompt_tokens for one in self.generations)
+
+    @property
+    def tokens(self) -> int:
+        """Generated, of all its answers."""
+        return sum(one.tokens for one in self.generations)
+
+
+Observer = Callable[[RequestRecord], None]
+_current: ContextVar[RequestRecord | None] = ContextVar("quintet_request", default=None)
+
+
+def current_request() -> RequestRecord | None:
+    """Return the record of the request that is being served here, if one is."""
+    return _current.get()
+
+
+@contextmanager
+def recorded(record: RequestRecord) -> Iterator[None]:
+    """Make a record that of the request that is being served here."""
+    token = _current.set(record)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def note_model(expert: Expert | None) -> None:
+    """Note which expert answers, or that it is the bare base."""
+    if record := current_request():
+        record.department = expert.department if expert else BASE
+        record.expert = expert
+
+
+def note_problem(code: str) -> None:
+    """Note the code of the error that a request is answered with."""
+    if record := current_request():
+        record.problem = code
+
+
+def note_generation(generation: Generation) -> None:
+    """Note that an answer begins."""
+    if record := current_request():
+        record.generations.append(generation)
+
+
+def note_question(messages: Sequence[Message]) -> None:
+    """Note what is asked."""
+    if record := current_request():
+        record.asked = messages
+
+
+def note_answer(text: str) -> None:
+    """Note a whole answer."""
+    if record := current_request():
+        record.answers.append(text)
+
+
+class Recording:
+    """Keeps the record of each request, names it in the answer's `X-Request-Id`, and shows it to the observers.
+
+    A client may bring an id; one that does not fit into a log line is not taken, and another is made.
+    """
+
+    def __init__(self, app: ASGIApp, observers: Sequence[Observer]) -> None:
+        self._app = app
+        self._observers = observers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        record = RequestRecord(_id_of(headers), scope["method"], headers.get("traceparent"))
+        with recorded(record):
+            try:
+                await self._app(scope, receive, self._watch(record, scope, send))
+            finally:
+                self._end(record, scope)
+
+    def _watch(self, record: RequestRecord, scope: Scope, send: Send) -> Send:
+        async def watched(message: Event) -> None:
+            if message["type"] == "http.response.start":
+                record.status = message["status"]
+                MutableHeaders(scope=message)[HEADER] = record.id
+            elif message["type"] == "http.response.body" and not message.get("more_body", False):
+                # Before its last byte is sent: whoever has read it may ask about it at once.
+                self._end(record, scope)
+            await send(message)
+
+        return watched
+
+    def _end(self, record: RequestRecord, scope: Scope) -> None:
+        if record.ended:
+            return
+        record.ended = time.monotonic()
+        # The template: a path as it was sent may hold anything.
+        record.route = getattr(scope.get("route"), "path", None)
+        for observer in self._observers:
+            observer(record)
+
+
+def _id_of(headers: Headers) -> str:
+    brought = headers.get(HEADER, "")
+    return brought if _ID.fullmatch(brought) else f"req_{secrets.token_hex(12)}"

@@ -1,0 +1,25 @@
+"""What people think of answers. Answers no questions."""
+
+from fastapi import APIRouter, Depends
+
+from quintet.registry.feedback import Opinion
+from quintet.server.auth import NEEDS_KEY, Called, may_ask
+from quintet.server.schemas import REFUSED, UNKNOWN_REQUEST, Feedback, FeedbackAnswer
+from quintet.server.services import Served
+
+router = APIRouter(
+    prefix="/api",
+    tags=["feedback"],
+    dependencies=[*NEEDS_KEY, Depends(may_ask)],
+    responses={**REFUSED, **UNKNOWN_REQUEST},
+)
+
+
+@router.post("/feedback", summary="Say what you think of an answer")
+async def feedback(body: Feedback, served: Served, caller: Called) -> FeedbackAnswer:
+    """Note whether an answer was good, for the version that gave it; again, in place of what was said before."""
+    answered = await served.answers.find(served.project, body.request_id)
+    opinion = Opinion(body.rating == "up", body.better_answer, body.comment)
+    key_id = caller.account.key_id if caller.account else None
+    kept = await served.answers.rate(answered, opinion, key_id)
+    return FeedbackAnswer(request_id=body.request_id, model=answered.model, rating=body.rating, kept=kept)

@@ -1,0 +1,19 @@
+"""The numbers, for Prometheus. Answers administrators alone: they tell of every department."""
+
+import asyncio
+
+from fastapi import APIRouter, Depends
+from fastapi.responses import Response
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from quintet.server.auth import NEEDS_KEY, administer
+from quintet.server.schemas import REFUSED
+from quintet.server.services import Served
+
+router = APIRouter(tags=["status"], dependencies=[*NEEDS_KEY, Depends(administer)], responses=REFUSED)
+
+
+@router.get("/metrics", summary="The numbers, for Prometheus", response_class=Response)
+async def metrics(served: Served) -> Response:
+    """Tell the numbers, under vLLM's names where it has them."""
+    return Response(await asyncio.to_thread(served.metrics.text), media_type=CONTENT_TYPE_LATEST)

@@ -36,6 +36,7 @@ class Reply(ABC):
     """What is said of an answer: its id, its model, and how each piece of it is written."""
 
     prefix: str
+    response: type[BaseModel]
     streamed_object: str
 
     def __init__(
@@ -54,9 +55,20 @@ class Reply(ABC):
         prompt, completion = self.answer.prompt_tokens, self.answer.completion_tokens
         return Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
 
-    @abstractmethod
     def whole(self, pieces: Sequence[Piece]) -> BaseModel:
         """Return the response, given each choice in one piece."""
+        return self.response(
+            id=self.id,
+            created=self.created,
+            model=self.request.model,
+            choices=[self._choice(piece) for piece in pieces],
+            usage=self.usage,
+            system_fingerprint=self.fingerprint,
+        )
+
+    @abstractmethod
+    def _choice(self, piece: Piece) -> BaseModel:
+        """Return a choice that came in one piece."""
 
     def beginning(self) -> Iterator[str]:
         """Yield the events that come before any text."""
@@ -105,6 +117,7 @@ class ChatReply(Reply):
     """A chat completion."""
 
     prefix = "chatcmpl"
+    response = ChatCompletion
     streamed_object = "chat.completion.chunk"
 
     request: ChatRequest
@@ -120,17 +133,6 @@ class ChatReply(Reply):
         super().__init__(request, model, answer, vocabulary)
         names = [tool.function.name for tool in request.tools or ()]
         self._readers = [CallReader(written, names) for _ in answer.choices] if written else None
-
-    def whole(self, pieces: Sequence[Piece]) -> ChatCompletion:
-        """Return the completion."""
-        return ChatCompletion(
-            id=self.id,
-            created=self.created,
-            model=self.request.model,
-            choices=[self._choice(piece) for piece in pieces],
-            usage=self.usage,
-            system_fingerprint=self.fingerprint,
-        )
 
     def beginning(self) -> Iterator[str]:
         """Say of each choice that the assistant speaks."""
@@ -180,23 +182,13 @@ class TextReply(Reply):
     """A completion without a template."""
 
     prefix = "cmpl"
+    response = Completion
     streamed_object = "text_completion"
     request: CompletionRequest
 
     def __init__(self, request: CompletionRequest, model: Model, answer: Answer, vocabulary: Vocabulary | None) -> None:
         super().__init__(request, model, answer, vocabulary)
         self._offsets = [0] * len(answer.choices)
-
-    def whole(self, pieces: Sequence[Piece]) -> Completion:
-        """Return the completion."""
-        return Completion(
-            id=self.id,
-            created=self.created,
-            model=self.request.model,
-            choices=[self._choice(piece) for piece in pieces],
-            usage=self.usage,
-            system_fingerprint=self.fingerprint,
-        )
 
     def events(self, piece: Piece) -> Iterator[str]:
         """Yield the text, and with the last of it why it is the last."""

@@ -150,14 +150,6 @@ def test_rejections_are_counted_by_reason_and_by_department_once_it_is_known(ser
     assert "such" not in metrics.text
 
 
-def test_the_response_cache_counts_its_hits(served: Project) -> None:
-    app = create_app(served, ScriptedEngine(ANSWER))
-    app.state.services.metrics.count_cache_lookup("hr", hit=True)
-    app.state.services.metrics.count_cache_lookup("hr", hit=False)
-    told = samples(send(app, READ)[0].text)
-    assert told["quintet_response_cache_hits_total", "hr"] == told["quintet_response_cache_misses_total", "hr"] == 1
-
-
 def test_each_application_counts_for_itself(served: Project) -> None:
     first, second = (create_app(served, ScriptedEngine(ANSWER)) for _ in range(2))
     send(first, asked())

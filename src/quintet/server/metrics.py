@@ -81,8 +81,6 @@ class Metrics:
         self._prompt_tokens = counter("vllm:prompt_tokens", "Tokens of prompts that were computed or found computed.")
         self._finished = counter("vllm:request_success", "Answers, by why they ended.", "finished_reason")
         self._rejections = counter("quintet_rejections", "Requests answered with an error, by its code.", "reason")
-        self._cache_hits = counter("quintet_response_cache_hits", "Requests answered from the response cache.")
-        self._cache_misses = counter("quintet_response_cache_misses", "Requests that the response cache did not have.")
 
     def _histogram(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
         return Histogram(name, text, LABELS, buckets=buckets, registry=self.registry)
@@ -95,7 +93,6 @@ class Metrics:
         for metric in (
             self._first_token, self._per_token, self._whole, self._queued, self._prefill,
             self._decode, self._prompt_of_request, self._tokens_of_request, self._prompt_tokens,
-            self._cache_hits, self._cache_misses,
         ):  # fmt: skip
             metric.labels(self._model, department)
         for reason in ("stop", "length", "abort"):
@@ -136,10 +133,6 @@ class Metrics:
             self._per_token.labels(*labels).observe((last - first) / (generation.tokens - 1))
         self._prompt_of_request.labels(*labels).observe(generation.prompt_tokens)
         self._tokens_of_request.labels(*labels).observe(generation.tokens)
-
-    def count_cache_lookup(self, department: str, *, hit: bool) -> None:
-        """Count that the response cache was asked for an answer of a department."""
-        (self._cache_hits if hit else self._cache_misses).labels(self._model, department).inc()
 
     def count_rejection(self, record: RequestRecord) -> None:
         """Count a request that was answered with an error; its department is empty when it was refused before that."""
@@ -212,10 +205,13 @@ class _State(Collector):
             "vllm:kv_cache_usage_perc", "Share of the KV cache in use, from 0 to 1.", status.kv_cache_usage
         )
         yield self._gauge("quintet_experts_loaded", "Experts that the engine holds.", len(status.loaded))
+        yield self._gauge("quintet_expert_memory_bytes", "Memory that they take.", status.expert_bytes)
         looked_up = status.prompt_tokens + status.reused_tokens
         yield self._counter("vllm:prefix_cache_queries", "Tokens of prompts looked up in the KV cache.", looked_up)
         yield self._counter("vllm:prefix_cache_hits", "Tokens of prompts found in it.", status.reused_tokens)
         yield self._counter("vllm:num_preemptions", "Answers that had to make room for others.", status.preemptions)
+        yield self._counter("quintet_expert_loads", "Experts that were loaded.", status.loads)
+        yield self._counter("quintet_expert_evictions", "Experts that left memory for others.", status.evictions)
         yield self._counter("quintet_expert_load_seconds", "Time that experts took to load.", status.load_seconds)
 
     def _by_department(self, name: str, text: str, counts: Tally[str]) -> Metric:

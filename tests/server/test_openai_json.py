@@ -34,6 +34,12 @@ def test_a_random_model_answers_in_the_schema(openai: OpenAI) -> None:
     assert len(set(found)) > 1
 
 
+def test_no_tokens_are_spent_on_white_space(openai: OpenAI) -> None:
+    for text in answers(openai, of_schema(SCHEMA), n=4):
+        assert "\n" not in text
+        assert "  " not in text
+
+
 def test_an_expert_does_too_in_a_stream(openai: OpenAI) -> None:
     chunks = openai.chat.completions.create(
         model="hr",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from quintet.chat import ChatTranslator, Turn
 from quintet.errors import ModelError
+from quintet.server.grammar import JSON_OPTIONS
 from quintet.server.stop_strings import overlap
 
 PROBE = "probe_function"
@@ -52,7 +53,8 @@ class CallFormat:
             for function in functions
         ]
         before, after = (f" {json.dumps(mark)} " if mark else "" for mark in (self.before, self.after))
-        return f"start:{before or ' '}call{after}\ncall: %json {json.dumps({'anyOf': calls})}"
+        schema = {"anyOf": calls, "x-guidance": JSON_OPTIONS}
+        return f"start:{before or ' '}call{after}\ncall: %json {json.dumps(schema)}"
 
     def read(self, text: str, names: Sequence[str]) -> list[Call]:
         """Return the calls that a text consists of; none when anything in it is not a call to one of the functions."""

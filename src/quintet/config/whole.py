@@ -1,0 +1,24 @@
+"""The whole of quintet.yaml, made of its sections."""
+
+from pydantic import Field
+
+from quintet.config.departments import DepartmentConfig
+from quintet.config.evaluation import EvaluationConfig
+from quintet.config.section import Section
+from quintet.config.serving import RegistryConfig, ServingConfig
+from quintet.config.training import TrainingConfig
+
+BASE = "base"
+"""The name of the bare base, where a department's could stand."""
+
+
+class Config(Section):
+    """The whole of quintet.yaml."""
+
+    company: str = "My company"
+    base_model: str = "nano"
+    departments: dict[str, DepartmentConfig] = Field(min_length=1)
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    serving: ServingConfig = ServingConfig()
+    registry: RegistryConfig = RegistryConfig()

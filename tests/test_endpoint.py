@@ -1,4 +1,5 @@
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -72,6 +73,30 @@ def test_neither_key_nor_query_is_shown_with_the_settings() -> None:
 )
 def test_thoughts_are_taken_out(answer: str, aloud: str) -> None:
     assert without_thoughts(answer) == aloud
+
+
+def test_who_is_stopped_at_the_moment_of_connecting_asks_nothing(
+    endpoint: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint.answer = lambda body: says("Too late.")
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        connect = loop.create_connection
+
+        async def connect_and_be_stopped(*args: Any, **options: Any) -> Any:
+            connection = await connect(*args, **options)
+            loop.call_soon(asking.cancel)
+            return connection
+
+        monkeypatch.setattr(loop, "create_connection", connect_and_be_stopped)
+        async with Endpoint(EndpointSettings(endpoint.url, "big")) as client:
+            asking = asyncio.create_task(client.ask("Be fair.", "Which?"))
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+
+    asyncio.run(run())
+    assert endpoint.bodies == []
 
 
 def test_the_first_error_stops_the_work_and_is_raised_as_it_is() -> None:

@@ -163,10 +163,12 @@ async def _answer(
         model = await Catalog(project, engine).open(name, question)
     try:
         answer = await prepare_answer(engine, model, [Message("user", question)], sampling)
-        text = ""
+        text, reason = "", None
         async for piece in answer.pieces():
-            text += piece.text if piece else ""
-            if streamed and piece:
+            if piece is None:
+                continue
+            text, reason = text + piece.text, piece.finish_reason
+            if streamed:
                 print(piece.text, end="", flush=True)
         if streamed:
             print()
@@ -178,7 +180,7 @@ async def _answer(
         "query": question,
         "response": text,
         "tokens_generated": answer.completion_tokens,
-        "finish_reason": answer.finish_reason,
+        "finish_reason": reason,
     }
 
 

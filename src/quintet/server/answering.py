@@ -1,45 +1,53 @@
-"""Prompts and sampling → text, piece by piece, of one choice or several. Knows nothing of HTTP.
+"""Prompts and sampling → an answer of the engine, piece by piece, of one choice or several. Knows nothing of HTTP.
 
 Nor does it know where experts lie.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from quintet.data.examples import Message
-from quintet.engine.base import Engine, FinishReason, LogitMask, Request, Sampling, Token
+from quintet.engine.base import Engine, LogitMask, Request, Sampling, Token
 from quintet.errors import ModelError, RequestError
+from quintet.server.answer import Answer, Answerer, Call, Ended, Piece, SaidToken, as_they_come
 from quintet.server.catalog import Model
+from quintet.server.grammar import Vocabulary
 from quintet.server.metering import Generate, charged_together
 from quintet.server.recording import note_answer, note_question
 from quintet.server.stop_strings import StopStrings
-
-MakeMask = Callable[[], LogitMask]
+from quintet.server.tool_calls import CallReader
 
 
 @dataclass(frozen=True)
-class Piece:
-    """What came of a choice: text, the tokens that it is made of where their probabilities matter, why it ended."""
+class Form:
+    """What an answer is held to, and how it is read: each choice gets a mask and a reader of its own.
 
-    choice: int
-    text: str
-    tokens: tuple[Token, ...] = ()
-    finish_reason: FinishReason | None = None
+    Log probabilities are told where there is a vocabulary to spell them with.
+    """
+
+    make_mask: Callable[[], LogitMask] | None = None
+    make_reader: Callable[[], CallReader] | None = None
+    vocabulary: Vocabulary | None = None
+
+
+FREE = Form()
 
 
 class Choice:
     """One of the answers to a prompt: its text as it comes, how many tokens it took, and why it ended."""
 
-    def __init__(self, number: int, model: Model, request: Request, stop: Sequence[str]) -> None:
+    def __init__(self, number: int, model: Model, request: Request, stop: Sequence[str], form: Form) -> None:
         self.number = number
         self.request = request
         self.began = asyncio.Event()
         self.completion_tokens = 0
-        self.finish_reason: FinishReason | None = None
+        self._finish_reason: Ended | None = None
         self._text = model.translator.stream()
         self._stop = StopStrings(stop)
+        self._reader = form.make_reader() if form.make_reader else None
+        self._vocabulary = form.vocabulary
         # Tokens whose text is not passed on yet, each with the character that it begins at.
         self._held: list[tuple[int, Token]] = []
         self._written = 0
@@ -54,11 +62,12 @@ class Choice:
                 text = self._push(token)
                 said = self._said()
                 passed_on.append(text)
-                if self.finish_reason:
+                if self._finish_reason:
                     note_answer("".join(passed_on))
-                if text or said or self.finish_reason:
-                    yield Piece(self.number, text, said, self.finish_reason)
-                if self.finish_reason:
+                text, calls = self._read(text)
+                if text or said or self._finish_reason:
+                    yield Piece(self.number, text, said, calls, self._finish_reason)
+                if self._finish_reason:
                     return
 
     def _push(self, token: Token) -> str:
@@ -74,102 +83,85 @@ class Choice:
         text = self._stop.push(text)
         if token.finish_reason and not self._stop.found:
             text += self._stop.finish()
-        self.finish_reason = "stop" if self._stop.found else token.finish_reason
+        self._finish_reason = "stop" if self._stop.found else token.finish_reason
         self._passed_on += len(text)
         return text
 
-    def _said(self) -> tuple[Token, ...]:
+    def _read(self, text: str) -> tuple[str, tuple[Call, ...]]:
+        """Return what of the text is no call, and at the end the functions that the answer calls."""
+        if self._reader is None:
+            return text, ()
+        text = self._reader.push(text)
+        if not self._finish_reason:
+            return text, ()
+        rest, calls = self._reader.finish()
+        return text + rest, tuple(calls)
+
+    def _said(self) -> tuple[SaidToken, ...]:
         """Return the tokens of what was passed on since the last time; what a stop string cut off has none."""
-        has_ended = self.finish_reason is not None and not self._stop.found
+        has_ended = self._finish_reason is not None and not self._stop.found
         count = len(self._held) if has_ended else sum(start < self._passed_on for start, _ in self._held)
         said, self._held = self._held[:count], self._held[count:]
-        return tuple(token for _, token in said) if self.request.sampling.logprobs is not None else ()
+        vocabulary = self._vocabulary
+        return () if vocabulary is None else tuple(_spell([token for _, token in said], vocabulary))
 
 
-class Answer:
+def _spell(tokens: Sequence[Token], vocabulary: Vocabulary) -> Iterator[SaidToken]:
+    for token in tokens:
+        if token.id is not None and token.logprob is not None:
+            top = tuple((vocabulary.bytes_of(id_), logprob) for id_, logprob in token.top_logprobs)
+            yield SaidToken(vocabulary.bytes_of(token.id), token.logprob, top)
+
+
+class EngineAnswer(Answer):
     """The choices to one or more prompts, `n` to each, side by side and on one charge."""
 
-    def __init__(self, engine: Engine, choices: Sequence[Choice], n: int = 1) -> None:
-        self.choices = choices
+    def __init__(self, engine: Engine, model: Model, choices: Sequence[Choice], n: int = 1) -> None:
+        self._choices = choices
         self._engine = engine
         self._n = n
+        self._answerer = Answerer(model.expert_name)
+
+    @property
+    def count(self) -> int:
+        """How many choices there are."""
+        return len(self._choices)
+
+    @property
+    def answerer(self) -> Answerer:
+        """The expert's version, or the bare base."""
+        return self._answerer
 
     @property
     def prompt_tokens(self) -> int:
         """How many tokens went in; the choices to one prompt share it."""
-        return sum(len(choice.request.prompt_ids) for choice in self.choices[:: self._n])
+        return sum(len(choice.request.prompt_ids) for choice in self._choices[:: self._n])
 
     @property
     def completion_tokens(self) -> int:
         """How many tokens have come out so far."""
-        return sum(choice.completion_tokens for choice in self.choices)
-
-    @property
-    def finish_reason(self) -> FinishReason | None:
-        """Why the first choice ended, once it has."""
-        return self.choices[0].finish_reason
+        return sum(choice.completion_tokens for choice in self._choices)
 
     async def pieces(self, patience: float | None = None) -> AsyncGenerator[Piece | None]:
-        """Yield the pieces of all choices as they come, and None whenever none came for `patience` seconds.
-
-        The first failure of a choice is that of the whole. Closing the generator frees the engine of all of them.
-        """
-        requests = [choice.request for choice in self.choices]
-        news: asyncio.Queue[Piece | Exception | None] = asyncio.Queue()
+        """Yield the pieces as they come; closing the generator frees the engine of all choices."""
+        requests = [choice.request for choice in self._choices]
         async with charged_together(self._engine, requests, self.prompt_tokens) as generate:
-            tasks = [asyncio.create_task(self._follow(choice, generate, news)) for choice in self.choices]
-            running = len(tasks)
-            try:
-                while running:
-                    try:
-                        item = await asyncio.wait_for(news.get(), patience)
-                    except TimeoutError:
-                        yield None
-                        continue
-                    if isinstance(item, Exception):
-                        raise item
-                    if item is None:
-                        running -= 1
-                    else:
-                        yield item
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+            sources = [self._follow(choice, generate) for choice in self._choices]
+            async with aclosing(as_they_come(sources, patience)) as pieces:
+                async for piece in pieces:
+                    yield piece
 
-    async def whole(self) -> list[Piece]:
-        """Return each choice in one piece."""
-        parts: list[list[Piece]] = [[] for _ in self.choices]
-        async with aclosing(self.pieces()) as pieces:
-            async for piece in pieces:
-                if piece is not None:
-                    parts[piece.choice].append(piece)
-        return [_joined(choice, of_one) for choice, of_one in zip(self.choices, parts, strict=True)]
-
-    async def text(self) -> str:
-        """Return the whole text of the first choice."""
-        return (await self.whole())[0].text
-
-    async def _follow(self, choice: Choice, generate: Generate, news: asyncio.Queue[Piece | Exception | None]) -> None:
-        """Pass on a choice, and None at its end; the first to a prompt goes ahead, and the others find its states."""
-        first = self.choices[choice.number - choice.number % self._n]
+    async def _follow(self, choice: Choice, generate: Generate) -> AsyncGenerator[Piece]:
+        """Pass on a choice; the first to a prompt goes ahead, and the others find its states."""
+        first = self._choices[choice.number - choice.number % self._n]
         try:
             if choice is not first:
                 await first.began.wait()
             async with aclosing(choice.pieces(generate)) as pieces:
                 async for piece in pieces:
-                    news.put_nowait(piece)
-            news.put_nowait(None)
-        except Exception as error:
-            news.put_nowait(error)
+                    yield piece
         finally:
             choice.began.set()
-
-
-def _joined(choice: Choice, pieces: Sequence[Piece]) -> Piece:
-    text = "".join(piece.text for piece in pieces)
-    tokens = tuple(token for piece in pieces for token in piece.tokens)
-    return Piece(choice.number, text, tokens, choice.finish_reason or "stop")
 
 
 async def prepare_answer(
@@ -180,20 +172,19 @@ async def prepare_answer(
     stop: Sequence[str] = (),
     *,
     n: int = 1,
-    make_mask: MakeMask | None = None,
+    form: Form = FREE,
     field: str = "messages",
-) -> Answer:
+) -> EngineAnswer:
     """Tokenise the messages; nothing is generated yet.
 
-    `make_mask` makes each choice what its tokens must obey. Raises RequestError, naming `field`, when the prompt leaves
-    no room or the template refuses the turns.
+    Raises RequestError, naming `field`, when the prompt leaves no room or the template refuses the turns.
     """
     note_question(messages)
     try:
         ids = await asyncio.to_thread(model.translator.encode_prompt, messages)
     except ModelError as error:
         raise RequestError(str(error), param=field) from error
-    return answer_to(engine, model, [ids], sampling, stop, n=n, make_mask=make_mask, field=field)
+    return answer_to(engine, model, [ids], sampling, stop, n=n, form=form, field=field)
 
 
 def answer_to(
@@ -204,9 +195,9 @@ def answer_to(
     stop: Sequence[str] = (),
     *,
     n: int = 1,
-    make_mask: MakeMask | None = None,
+    form: Form = FREE,
     field: str,
-) -> Answer:
+) -> EngineAnswer:
     """Return the answer to prompts that are token ids already; raise RequestError, naming `field`, for one too long."""
     for ids in prompts:
         _check_length(ids, engine.context_length, field)
@@ -215,11 +206,11 @@ def answer_to(
     for number in range(len(prompts) * n):
         # A seed for each choice, or they would all be the same.
         seed = None if sampling.seed is None else sampling.seed + number % n
-        own = replace(sampling, seed=seed, mask=make_mask() if make_mask else None)
+        own = replace(sampling, seed=seed, mask=form.make_mask() if form.make_mask else None)
         ids = tuple(prompts[number // n])
         request = Request(ids, model.translator.end_ids, own, model.adapter, department)
-        choices.append(Choice(number, model, request, stop))
-    return Answer(engine, choices, n)
+        choices.append(Choice(number, model, request, stop, form))
+    return EngineAnswer(engine, model, choices, n)
 
 
 def _check_length(ids: Sequence[int], context_length: int, field: str) -> None:

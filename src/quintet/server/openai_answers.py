@@ -9,10 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from quintet.engine.base import Token
-from quintet.server.answering import Answer, Piece
-from quintet.server.catalog import Model
-from quintet.server.grammar import Vocabulary
+from quintet.server.answer import Answer, Call, Piece, SaidToken
 from quintet.server.schemas_openai import (
     CalledFunction,
     ChatAnswerMessage,
@@ -29,7 +26,6 @@ from quintet.server.schemas_openai import (
     ToolCall,
     Usage,
 )
-from quintet.server.tool_calls import Call, CallFormat, CallReader
 
 
 class Reply(ABC):
@@ -39,15 +35,11 @@ class Reply(ABC):
     response: type[BaseModel]
     streamed_object: str
 
-    def __init__(
-        self, request: ChatRequest | CompletionRequest, model: Model, answer: Answer, vocabulary: Vocabulary | None
-    ) -> None:
+    def __init__(self, request: ChatRequest | CompletionRequest, answer: Answer) -> None:
         self.request = request
         self.answer = answer
         self.id = f"{self.prefix}-{secrets.token_hex(12)}"
         self.created = int(time.time())
-        self.fingerprint = model.expert_name
-        self._vocabulary = vocabulary
 
     @property
     def usage(self) -> Usage:
@@ -63,7 +55,7 @@ class Reply(ABC):
             model=self.request.model,
             choices=[self._choice(piece) for piece in pieces],
             usage=self.usage,
-            system_fingerprint=self.fingerprint,
+            system_fingerprint=self.answer.answerer.expert,
         )
 
     @abstractmethod
@@ -94,23 +86,8 @@ class Reply(ABC):
             "object": self.streamed_object,
             "created": self.created,
             "model": self.request.model,
-            "system_fingerprint": self.fingerprint,
+            "system_fingerprint": self.answer.answerer.expert,
         }
-
-    def _logprob(self, id_: int, logprob: float) -> TokenLogprob:
-        assert self._vocabulary is not None  # noqa: S101  made wherever log probabilities are asked for
-        written = self._vocabulary.bytes_of(id_)
-        return TokenLogprob(token=written.decode(errors="replace"), logprob=logprob, bytes=list(written))
-
-    def _logprobs(self, tokens: Sequence[Token]) -> list[SaidLogprob]:
-        return [
-            SaidLogprob(
-                **dict(self._logprob(token.id, token.logprob)),
-                top_logprobs=[self._logprob(*pair) for pair in token.top_logprobs],
-            )
-            for token in tokens
-            if token.id is not None and token.logprob is not None
-        ]
 
 
 class ChatReply(Reply):
@@ -122,60 +99,35 @@ class ChatReply(Reply):
 
     request: ChatRequest
 
-    def __init__(
-        self,
-        request: ChatRequest,
-        model: Model,
-        answer: Answer,
-        vocabulary: Vocabulary | None,
-        written: CallFormat | None = None,
-    ) -> None:
-        super().__init__(request, model, answer, vocabulary)
-        names = [tool.function.name for tool in request.tools or ()]
-        self._readers = [CallReader(written, names) for _ in answer.choices] if written else None
-
     def beginning(self) -> Iterator[str]:
         """Say of each choice that the assistant speaks."""
-        for choice in self.answer.choices:
-            yield self._delta(choice.number, {"role": "assistant", "content": ""})
+        for choice in range(self.answer.count):
+            yield self._delta(choice, {"role": "assistant", "content": ""})
 
     def events(self, piece: Piece) -> Iterator[str]:
         """Yield the text, if any, the calls, and the end, if it is one."""
-        text, calls = self._read(piece)
-        if text or piece.tokens:
+        if piece.text or piece.tokens:
             logprobs = self._of(piece)
-            yield self._delta(piece.choice, {"content": text}, logprobs and logprobs.model_dump())
-        for index, call in enumerate(calls):
-            yield self._delta(piece.choice, {"tool_calls": [{"index": index, **call.model_dump()}]})
+            yield self._delta(piece.choice, {"content": piece.text}, logprobs and logprobs.model_dump())
+        for index, call in enumerate(piece.calls):
+            yield self._delta(piece.choice, {"tool_calls": [{"index": index, **_tool_call(call).model_dump()}]})
         if piece.finish_reason:
-            yield self._delta(piece.choice, {}, finish_reason="tool_calls" if calls else piece.finish_reason)
+            yield self._delta(piece.choice, {}, finish_reason="tool_calls" if piece.calls else piece.finish_reason)
 
     def _choice(self, piece: Piece) -> ChatChoice:
-        text, calls = self._read(piece)
+        calls = [_tool_call(call) for call in piece.calls]
         return ChatChoice(
             index=piece.choice,
-            message=ChatAnswerMessage(content=text or None if calls else text, tool_calls=calls or None),
+            message=ChatAnswerMessage(content=piece.text or None if calls else piece.text, tool_calls=calls or None),
             logprobs=self._of(piece),
             finish_reason="tool_calls" if calls else piece.finish_reason or "stop",
         )
-
-    def _read(self, piece: Piece) -> tuple[str, list[ToolCall]]:
-        """Return what a piece lets be said now, and at its end the functions that the answer calls."""
-        if self._readers is None:
-            return piece.text, []
-        reader = self._readers[piece.choice]
-        text = reader.push(piece.text)
-        if not piece.finish_reason:
-            return text, []
-        rest, calls = reader.finish()
-        most = 1 if self.request.parallel_tool_calls is False else None
-        return text + rest, [_tool_call(call) for call in calls[:most]]
 
     def _delta(self, choice: int, delta: dict[str, Any], logprobs: Any = None, finish_reason: str | None = None) -> str:
         return self._chunk({"index": choice, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason})
 
     def _of(self, piece: Piece) -> ChatLogprobs | None:
-        return ChatLogprobs(content=self._logprobs(piece.tokens)) if self.request.logprobs else None
+        return ChatLogprobs(content=[_said(token) for token in piece.tokens]) if self.request.logprobs else None
 
 
 class TextReply(Reply):
@@ -186,9 +138,9 @@ class TextReply(Reply):
     streamed_object = "text_completion"
     request: CompletionRequest
 
-    def __init__(self, request: CompletionRequest, model: Model, answer: Answer, vocabulary: Vocabulary | None) -> None:
-        super().__init__(request, model, answer, vocabulary)
-        self._offsets = [0] * len(answer.choices)
+    def __init__(self, request: CompletionRequest, answer: Answer) -> None:
+        super().__init__(request, answer)
+        self._offsets = [0] * answer.count
 
     def events(self, piece: Piece) -> Iterator[str]:
         """Yield the text, and with the last of it why it is the last."""
@@ -199,7 +151,7 @@ class TextReply(Reply):
         return TextChoice(index=piece.choice, text=piece.text, logprobs=logprobs, finish_reason=piece.finish_reason)
 
     def _of(self, piece: Piece) -> TextLogprobs:
-        said = self._logprobs(piece.tokens)
+        said = [_said(token) for token in piece.tokens]
         offsets = []
         for token in said:
             offsets.append(self._offsets[piece.choice])
@@ -215,6 +167,15 @@ class TextReply(Reply):
 def _tool_call(call: Call) -> ToolCall:
     function = CalledFunction(name=call.name, arguments=call.arguments)
     return ToolCall(id=f"call_{secrets.token_hex(12)}", function=function)
+
+
+def _said(token: SaidToken) -> SaidLogprob:
+    top = [_logprob(*pair) for pair in token.top]
+    return SaidLogprob(**dict(_logprob(token.written, token.logprob)), top_logprobs=top)
+
+
+def _logprob(written: bytes, logprob: float) -> TokenLogprob:
+    return TokenLogprob(token=written.decode(errors="replace"), logprob=logprob, bytes=list(written))
 
 
 def event(value: dict[str, Any]) -> str:

@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from quintet.engine.base import FinishReason, Sampling
+from quintet.engine.base import Sampling
+from quintet.server.answer import Ended
 
 
 class Body(BaseModel):
@@ -53,7 +54,7 @@ class QueryAnswer(BaseModel):
     query: str
     response: str
     tokens_generated: int
-    finish_reason: FinishReason
+    finish_reason: Ended
     latency_ms: float
     expert: str | None
 

@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from quintet.engine.base import FinishReason, Sampling
+from quintet.engine.base import Sampling
+from quintet.server.answer import Ended
 from quintet.server.openai_fields import (
     TURN_SCHEMA,
     Arguments,
@@ -293,7 +294,7 @@ class ChatChoice(BaseModel):
     index: int
     message: ChatAnswerMessage
     logprobs: ChatLogprobs | None = None
-    finish_reason: FinishReason | Literal["tool_calls"]
+    finish_reason: Ended | Literal["tool_calls"]
 
 
 class ChatCompletion(BaseModel):
@@ -323,7 +324,7 @@ class TextChoice(BaseModel):
     index: int
     text: str
     logprobs: TextLogprobs | None = None
-    finish_reason: FinishReason | None
+    finish_reason: Ended | None
 
 
 class Completion(BaseModel):

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 
 from fastapi.responses import Response
 
-from quintet.server.answering import Piece
+from quintet.server.answer import Piece
 from quintet.server.disconnection import EventStream
 from quintet.server.error_responses import describe
 from quintet.server.openai_answers import Reply, event

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from quintet.chat import ChatTranslator, Turn
 from quintet.errors import ModelError
+from quintet.server.answer import Call
 from quintet.server.grammar import JSON_OPTIONS
 from quintet.server.stop_strings import overlap
 
@@ -19,14 +20,6 @@ PROBE_TOOL = {
         "parameters": {"type": "object", "properties": {"probe_argument": {"type": "string"}}},
     },
 }
-
-
-@dataclass(frozen=True)
-class Call:
-    """A function, and its arguments as JSON."""
-
-    name: str
-    arguments: str
 
 
 @dataclass(frozen=True)
@@ -82,11 +75,12 @@ class CallFormat:
 
 
 class CallReader:
-    """Passes an answer's text on up to where calls may begin, and reads them when it has ended."""
+    """Passes an answer's text on up to where calls may begin, and reads them when it has ended: `most`, or all."""
 
-    def __init__(self, written: CallFormat, names: Sequence[str]) -> None:
+    def __init__(self, written: CallFormat, names: Sequence[str], most: int | None = None) -> None:
         self._format = written
         self._names = names
+        self._most = most
         self._text = ""
         self._passed_on = 0
 
@@ -100,7 +94,7 @@ class CallReader:
         """Return the calls, or the text that is left when it has none."""
         held = self._text[self._passed_on :]
         calls = self._format.read(held, self._names)
-        return ("" if calls else held), calls
+        return ("" if calls else held), calls[: self._most]
 
     def _certain(self) -> int:
         """Return how much of the text is no call; where calls have no mark, one is an answer that begins with JSON."""

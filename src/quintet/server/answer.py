@@ -1,0 +1,135 @@
+"""What an answer is: pieces of text, of one choice or several, and who gives it. Knows nothing of how it comes."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Literal
+
+from quintet.engine.base import FinishReason
+
+Ended = FinishReason | Literal["content_filter"]
+"""Why a choice ended: a model elsewhere may have a filter that ends it."""
+
+
+@dataclass(frozen=True)
+class SaidToken:
+    """A token as the bytes that it adds, its log probability, and the likeliest in its place."""
+
+    written: bytes
+    logprob: float
+    top: tuple[tuple[bytes, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function that is called, and its arguments as JSON."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What came of a choice: text, its tokens where their probabilities are asked for, and at its end calls and why."""
+
+    choice: int
+    text: str
+    tokens: tuple[SaidToken, ...] = ()
+    calls: tuple[Call, ...] = ()
+    finish_reason: Ended | None = None
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """Who gives an answer: an expert by its version; neither that nor a provider is the bare base."""
+
+    expert: str | None = None
+
+
+class Answer(ABC):
+    """The choices to one or more prompts, side by side."""
+
+    @property
+    @abstractmethod
+    def count(self) -> int:
+        """How many choices there are."""
+
+    @property
+    @abstractmethod
+    def answerer(self) -> Answerer:
+        """Who gives it; certain from the first piece on."""
+
+    @property
+    @abstractmethod
+    def prompt_tokens(self) -> int:
+        """How many tokens went in; the choices to one prompt share it."""
+
+    @property
+    @abstractmethod
+    def completion_tokens(self) -> int:
+        """How many tokens have come out so far."""
+
+    @abstractmethod
+    def pieces(self, patience: float | None = None) -> AsyncGenerator[Piece | None]:
+        """Yield the pieces of all choices as they come, and None whenever none came for `patience` seconds.
+
+        The first failure of a choice is that of the whole. Closing the generator frees whatever works on it.
+        """
+
+    async def whole(self) -> list[Piece]:
+        """Return each choice in one piece."""
+        parts: list[list[Piece]] = [[] for _ in range(self.count)]
+        async with aclosing(self.pieces()) as pieces:
+            async for piece in pieces:
+                if piece is not None:
+                    parts[piece.choice].append(piece)
+        return [_joined(number, of_one) for number, of_one in enumerate(parts)]
+
+
+def _joined(number: int, pieces: Sequence[Piece]) -> Piece:
+    text = "".join(piece.text for piece in pieces)
+    tokens = tuple(token for piece in pieces for token in piece.tokens)
+    calls = tuple(call for piece in pieces for call in piece.calls)
+    reasons = [piece.finish_reason for piece in pieces if piece.finish_reason]
+    return Piece(number, text, tokens, calls, reasons[-1] if reasons else "stop")
+
+
+async def as_they_come(
+    sources: Sequence[AsyncGenerator[Piece]], patience: float | None = None
+) -> AsyncGenerator[Piece | None]:
+    """Yield what several sources yield, each run by a task of its own, and None whenever none came for `patience`.
+
+    Raises the first failure of any, in seconds or not; closing the generator cancels them all.
+    """
+    news: asyncio.Queue[Piece | Exception | None] = asyncio.Queue()
+    tasks = [asyncio.create_task(_pass_on(source, news)) for source in sources]
+    running = len(tasks)
+    try:
+        while running:
+            try:
+                item = await asyncio.wait_for(news.get(), patience)
+            except TimeoutError:
+                yield None
+                continue
+            if isinstance(item, Exception):
+                raise item
+            if item is None:
+                running -= 1
+            else:
+                yield item
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _pass_on(source: AsyncGenerator[Piece], news: asyncio.Queue[Piece | Exception | None]) -> None:
+    try:
+        async with aclosing(source) as pieces:
+            async for piece in pieces:
+                news.put_nowait(piece)
+        news.put_nowait(None)
+    except Exception as error:
+        news.put_nowait(error)

@@ -1,0 +1,162 @@
+"""What OpenAI's API asks → what an expert is asked: ids, masks, and how calls are read. Knows nothing of the answer."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from quintet.data.examples import Message
+from quintet.engine.base import Engine, LogitMask
+from quintet.errors import ModelError, RequestError
+from quintet.server.answer import Answer
+from quintet.server.answering import Form, answer_to, prepare_answer
+from quintet.server.catalog import Model
+from quintet.server.grammar import ANY_OBJECT, Vocabulary, vocabulary_of
+from quintet.server.schemas_openai import ChatMessage, ChatRequest, CompletionRequest
+from quintet.server.tool_calls import CallFormat, CallReader, find_call_format
+
+
+@dataclass(frozen=True)
+class ChatQuestion:
+    """A conversation."""
+
+    chat: ChatRequest
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self.chat.model
+
+    @property
+    def beginning(self) -> str:
+        """The first of what the user says."""
+        return next((turn.content or "" for turn in self.chat.messages if turn.role == "user"), "")
+
+    async def to_expert(self, engine: Engine, model: Model) -> Answer:
+        """Put the base's template around it."""
+        chat = self.chat
+        _check_bias(model, chat.logit_bias)
+        vocabulary = await _vocabulary(model) if chat.logprobs else None
+        written = await _call_format(model, chat)
+        make_mask = await _mask(model, chat, written)
+        form = Form(make_mask, _make_reader(chat, written), vocabulary)
+        if written is None:
+            messages = [Message(_role(turn), turn.content or "") for turn in chat.messages]
+            return await prepare_answer(engine, model, messages, chat.sampling, chat.stop, n=chat.n, form=form)
+        ids = await asyncio.to_thread(_ids_with_tools, model, chat)
+        return answer_to(engine, model, [ids], chat.sampling, chat.stop, n=chat.n, form=form, field="messages")
+
+
+@dataclass(frozen=True)
+class TextQuestion:
+    """Texts that are to go on."""
+
+    request: CompletionRequest
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self.request.model
+
+    @property
+    def beginning(self) -> str:
+        """The first text."""
+        first = self.request.prompt[0]
+        return first if isinstance(first, str) else ""
+
+    async def to_expert(self, engine: Engine, model: Model) -> Answer:
+        """Put nothing around it."""
+        request = self.request
+        _check_bias(model, request.logit_bias)
+        form = Form(vocabulary=await _vocabulary(model) if request.logprobs is not None else None)
+        prompts = await asyncio.to_thread(lambda: [_ids(model, prompt) for prompt in request.prompt])
+        return answer_to(engine, model, prompts, request.sampling, request.stop, n=request.n, form=form, field="prompt")
+
+
+def _make_reader(chat: ChatRequest, written: CallFormat | None) -> Callable[[], CallReader] | None:
+    if written is None or not chat.offered:
+        return None
+    names = [tool.function.name for tool in chat.offered]
+    return lambda: CallReader(written, names, 1 if chat.parallel_tool_calls is False else None)
+
+
+def _role(turn: ChatMessage) -> str:
+    # OpenAI's newer models call the system's turns the developer's; templates know only the system.
+    return "system" if turn.role == "developer" else turn.role
+
+
+async def _call_format(model: Model, chat: ChatRequest) -> CallFormat | None:
+    """Return how calls are written, when they matter; raise RequestError for a base that cannot make any."""
+    field = "tools" if chat.offered else chat.place_of_a_call
+    if field is None:
+        return None
+    written = await asyncio.to_thread(find_call_format, model.translator)
+    if written is None:
+        raise RequestError(
+            f"{field}: the chat template of {model.name!r} has no place for functions, or marks their calls with "
+            "special tokens; leave them out, or use a base whose template writes them as JSON",
+            param=field,
+            code="unsupported_parameter",
+        )
+    return written
+
+
+def _ids_with_tools(model: Model, chat: ChatRequest) -> list[int]:
+    tools = [tool.model_dump(exclude_none=True) for tool in chat.offered]
+    try:
+        return model.translator.encode_turns([_turn(turn) for turn in chat.messages], tools)
+    except ModelError as error:
+        raise RequestError(str(error), param="messages") from error
+
+
+def _turn(turn: ChatMessage) -> dict[str, Any]:
+    """Return a turn as templates want it: the arguments of a call are no text there."""
+    calls = [call.model_dump() for call in turn.tool_calls or ()]
+    for call in calls:
+        call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+    rest = {"tool_calls": calls, "tool_call_id": turn.tool_call_id, "name": turn.name}
+    return {"role": _role(turn), "content": turn.content or "", **{key: held for key, held in rest.items() if held}}
+
+
+def _ids(model: Model, prompt: str | list[int]) -> list[int]:
+    """Return a prompt's ids; raise RequestError for one that means nothing to the model."""
+    ids = model.translator.encode_text(prompt) if isinstance(prompt, str) else prompt
+    if not ids:
+        raise RequestError("prompt: expected at least one token, found none", param="prompt")
+    _check_ids(model, ids, "prompt")
+    return ids
+
+
+def _check_bias(model: Model, bias: Mapping[int, float]) -> None:
+    _check_ids(model, bias, "logit_bias")
+
+
+def _check_ids(model: Model, ids: Iterable[int], field: str) -> None:
+    size = len(model.translator.tokenizer)
+    if strange := next((id_ for id_ in ids if id_ >= size), None):
+        raise RequestError(
+            f"{field}: expected token ids below {size}, which is how many {model.name!r} has, found {strange}",
+            param=field,
+        )
+
+
+async def _vocabulary(model: Model) -> Vocabulary:
+    return await asyncio.to_thread(vocabulary_of, model.translator)
+
+
+async def _mask(model: Model, chat: ChatRequest, written: CallFormat | None) -> Callable[[], LogitMask] | None:
+    """Return what makes masks for a call or a format, if any is demanded; raise RequestError for a schema of no use."""
+    wanted = chat.response_format
+    if written is not None and chat.demanded:
+        if wanted is not None and wanted.type != "text":
+            message = "response_format: expected text where a call is demanded by tool_choice; leave one of them out"
+            raise RequestError(message, param="response_format")
+        vocabulary = await _vocabulary(model)
+        grammar = written.grammar([tool.function.model_dump(exclude_none=True) for tool in chat.demanded])
+        return await asyncio.to_thread(vocabulary.obeying_grammar, grammar, "tools")
+    if wanted is None or wanted.type == "text":
+        return None
+    schema = wanted.json_schema.json_schema if wanted.json_schema else ANY_OBJECT
+    vocabulary = await _vocabulary(model)
+    return await asyncio.to_thread(vocabulary.obeying_schema, schema, "response_format")

@@ -1,8 +1,6 @@
 """The `quintet` command: one subcommand a stage. Heavy libraries are imported only where they are used."""
 
 import asyncio
-import errno
-import socket
 import sys
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -221,8 +219,7 @@ def _serve(
     no_keys: bool = False,
     log_format: LogFormat | None = None,
 ) -> None:
-    import uvicorn
-
+    from quintet.server import process
     from quintet.server.app import create_app
     from quintet.server.logs import configure_logs
 
@@ -230,12 +227,11 @@ def _serve(
     configure_logs(log_format or settings.logs)
     address = (host or settings.host, settings.port if port is None else port)
     mode = _key_mode(project, address[0], "off" if no_keys else settings.keys)
-    listener = _listen(*address)
+    listener = process.listen(*address)
     with err.status("Loading the model"):
         application = create_app(project, _load_engine(project, tell=True), mode)
     _greet(project, address[0], listener.getsockname()[1], mode)
-    server = uvicorn.Server(uvicorn.Config(application, log_config=None, access_log=False))
-    server.run(sockets=[listener])
+    process.run(application, listener, settings)
 
 
 def _key_mode(project: Project, host: str, mode: KeyMode) -> KeyMode:
@@ -253,21 +249,6 @@ def _key_mode(project: Project, host: str, mode: KeyMode) -> KeyMode:
         f"--department {next(iter(project.config.departments))}; or let whoever reaches it ask everything: "
         "quintet serve --no-keys"
     )
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Take the port before the model is loaded, so that a taken one is known at once."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sends small pieces at once only where the protocol is named; else each may wait 40 ms for the one before.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        option = f"--port {port + 1}" if error.errno == errno.EADDRINUSE else "--host 127.0.0.1"
-        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}; try {option}") from None
-    return listener
 
 
 def _greet(project: Project, host: str, port: int, mode: KeyMode) -> None:

@@ -26,6 +26,11 @@ class ServingConfig(Section):
     default_model: str | None = None
     cors_origins: tuple[str, ...] = ()
     max_queue: int = Field(64, ge=1)
+    deadline_seconds: float = Field(600, gt=0)
+    max_body: ByteSize = Field(ByteSize(4_000_000), gt=0)
+    client_seconds: float = Field(30, gt=0)
+    max_connections: int = Field(16_384, ge=1)
+    drain_seconds: float = Field(25, ge=0)
     expert_memory: ByteSize | None = Field(None, gt=0)
     logs: LogFormat = "text"
     engine: Literal["auto", "torch"] = "auto"

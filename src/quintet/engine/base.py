@@ -96,7 +96,8 @@ class EngineStatus:
     """What the engine holds now, and what it has done since it started.
 
     `expert_bytes` is what experts take that are loaded or being read, of `expert_memory` that they may take.
-    `kv_cache_usage` is the share of the cache's blocks that answers hold, from 0 to 1.
+    `kv_cache_usage` is the share of the cache's blocks that answers hold, from 0 to 1. One that is not `alive` will
+    never answer again.
     """
 
     loaded: set[str] = field(default_factory=set)
@@ -113,6 +114,7 @@ class EngineStatus:
     evictions: int = 0
     load_seconds: float = 0.0
     kv_cache_usage: float = 0.0
+    alive: bool = True
 
 
 class Engine(Protocol):

@@ -139,6 +139,10 @@ class Metrics:
         if record.problem is not None:
             self._rejections.labels(self._model, record.department or "", record.problem).inc()
 
+    def count_refusal(self, code: str) -> None:
+        """Count a client that was turned away before it had made a request."""
+        self._rejections.labels(self._model, "", code).inc()
+
     def text(self) -> bytes:
         """Return all of them in Prometheus's text format."""
         return generate_latest(self.registry)

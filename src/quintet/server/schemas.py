@@ -123,6 +123,12 @@ class Health(BaseModel):
     loaded_models: list[str]
 
 
+class Ready(BaseModel):
+    """That the server takes requests."""
+
+    status: Literal["ready"] = "ready"
+
+
 class ErrorObject(BaseModel):
     """What went wrong, as OpenAI says it."""
 
@@ -150,6 +156,9 @@ UNKNOWN_REQUEST: dict[int | str, dict[str, Any]] = {
 }
 OVER_BUDGET: dict[int | str, dict[str, Any]] = {
     429: {"model": ErrorAnswer, "description": "The key's budget is used up, or too many wait; see Retry-After."}
+}
+OUT_OF_SERVICE: dict[int | str, dict[str, Any]] = {
+    503: {"model": ErrorAnswer, "description": "The server is ending, or its engine has stopped."}
 }
 
 

@@ -21,6 +21,7 @@ from quintet.server import (
     routes_metrics,
     routes_openai,
     routes_status,
+    routing,
 )
 from quintet.server.answered import RecentAnswers
 from quintet.server.auth import Authentication, Door
@@ -33,6 +34,7 @@ from quintet.server.metering import Ledger
 from quintet.server.metrics import Metrics
 from quintet.server.observed_engine import ObservedEngine
 from quintet.server.queued_engine import QueuedEngine
+from quintet.server.routing import LiveRouter
 from quintet.server.schemas import FAILED
 from quintet.server.services import Services
 from quintet.server.tracing import Tracing, tracing_from_environment
@@ -55,7 +57,8 @@ def create_app(
     drain = Drain()
     queued = QueuedEngine(engine, drain, seconds=settings.deadline_seconds, max_queue=settings.max_queue)
     observed = ObservedEngine(queued, metrics)
-    services = Services(project, observed, Catalog(project, observed), metrics, RecentAnswers(project), drain)
+    catalog, answers = Catalog(project, observed), RecentAnswers(project)
+    services = Services(project, observed, catalog, metrics, answers, LiveRouter(project), drain)
     app = FastAPI(
         title="Quintet",
         version=__version__,
@@ -80,7 +83,7 @@ def create_app(
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
-            expose_headers=["Retry-After", recording.HEADER, *metering.HEADERS],
+            expose_headers=["Retry-After", recording.HEADER, *metering.HEADERS, *routing.HEADERS],
         )
     observers = [services.answers.remember, log_request, metrics.count_rejection, *([tracing.trace] if tracing else [])]
     app.add_middleware(recording.Recording, observers=observers)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from quintet.config.departments import DepartmentConfig, FormatConfig
 from quintet.config.evaluation import EvaluationConfig, GateConfig, JudgeConfig, SimilarityConfig
 from quintet.config.section import EndpointSection, overlay
-from quintet.config.serving import RegistryConfig, ServingConfig
+from quintet.config.serving import CacheConfig, RegistryConfig, ServingConfig
 from quintet.config.training import DpoConfig, LoraConfig, PrefixConfig, TrainingConfig
 from quintet.config.whole import BASE, Config
 from quintet.errors import ConfigError
@@ -146,6 +146,7 @@ def _known_keys(where: tuple[str | int, ...]) -> list[str]:
         "evaluation": EvaluationConfig,
         "gate": GateConfig,
         "serving": ServingConfig,
+        "cache": CacheConfig,
         "registry": RegistryConfig,
         "lora": LoraConfig,
         "prefix": PrefixConfig,

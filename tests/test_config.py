@@ -15,6 +15,7 @@ from quintet.config import (
     PrefixConfig,
     Project,
     RegistryConfig,
+    RouterConfig,
     ServingConfig,
     SimilarityConfig,
     TrainingConfig,
@@ -188,7 +189,15 @@ def test_a_key_in_the_file_is_refused_and_not_shown() -> None:
 
 def test_every_key_is_explained_in_the_documentation() -> None:
     text = (Path(__file__).parents[1] / "docs" / "config.md").read_text("utf-8")
-    sections = (DepartmentConfig, FormatConfig, TrainingConfig, EvaluationConfig, ServingConfig, RegistryConfig)
+    sections = (
+        DepartmentConfig,
+        FormatConfig,
+        TrainingConfig,
+        EvaluationConfig,
+        ServingConfig,
+        RouterConfig,
+        RegistryConfig,
+    )
     for section in (Config, *sections):
         for key in section.model_fields.keys() - {"evaluation", "serving", "lora", "prefix", "dpo"}:
             assert f"`{key}`" in text or f"## {key}" in text, key

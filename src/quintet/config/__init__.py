@@ -4,6 +4,7 @@ from quintet.config.departments import DepartmentConfig, FormatConfig, TooLong
 from quintet.config.evaluation import EvaluationConfig, GateConfig, JudgeConfig, SimilarityConfig
 from quintet.config.parsing import parse_config
 from quintet.config.project import CONFIG_NAME, Project
+from quintet.config.router import RouterConfig
 from quintet.config.section import lasting
 from quintet.config.serving import CacheConfig, KeyMode, LogFormat, Precision, RegistryConfig, ServingConfig
 from quintet.config.training import DpoConfig, LoraConfig, PrefixConfig, TrainingConfig
@@ -27,6 +28,7 @@ __all__ = [
     "PrefixConfig",
     "Project",
     "RegistryConfig",
+    "RouterConfig",
     "ServingConfig",
     "SimilarityConfig",
     "TooLong",

@@ -6,13 +6,14 @@ from quintet.config.parsing import parse_config
 from quintet.config.project import CONFIG_NAME, Project
 from quintet.config.router import RouterConfig
 from quintet.config.section import lasting
-from quintet.config.serving import KeyMode, LogFormat, Precision, RegistryConfig, ServingConfig
+from quintet.config.serving import CacheConfig, KeyMode, LogFormat, Precision, RegistryConfig, ServingConfig
 from quintet.config.training import DpoConfig, LoraConfig, PrefixConfig, TrainingConfig
 from quintet.config.whole import BASE, Config
 
 __all__ = [
     "BASE",
     "CONFIG_NAME",
+    "CacheConfig",
     "Config",
     "DepartmentConfig",
     "DpoConfig",

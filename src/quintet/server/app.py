@@ -34,6 +34,8 @@ from quintet.server.metering import Ledger
 from quintet.server.metrics import Metrics
 from quintet.server.observed_engine import ObservedEngine
 from quintet.server.queued_engine import QueuedEngine
+from quintet.server.response_cache.cached_engine import CachedEngine
+from quintet.server.response_cache.store import make_store
 from quintet.server.routing import LiveRouter
 from quintet.server.schemas import FAILED
 from quintet.server.services import Services
@@ -56,9 +58,10 @@ def create_app(
     settings = project.config.serving
     drain = Drain()
     queued = QueuedEngine(engine, drain, seconds=settings.deadline_seconds, max_queue=settings.max_queue)
-    observed = ObservedEngine(queued, metrics)
-    catalog, answers = Catalog(project, observed), RecentAnswers(project)
-    services = Services(project, observed, catalog, metrics, answers, LiveRouter(project), drain)
+    catalog = Catalog(project, queued)
+    cached = CachedEngine(queued, make_store(settings.cache), catalog.base_digest)
+    answers, router = RecentAnswers(project), LiveRouter(project)
+    services = Services(project, ObservedEngine(cached, metrics), catalog, metrics, answers, router, drain)
     app = FastAPI(
         title="Quintet",
         version=__version__,
@@ -83,7 +86,13 @@ def create_app(
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
-            expose_headers=["Retry-After", recording.HEADER, *metering.HEADERS, *routing.HEADERS],
+            expose_headers=[
+                "Retry-After",
+                recording.HEADER,
+                recording.CACHE_HEADER,
+                *metering.HEADERS,
+                *routing.HEADERS,
+            ],
         )
     observers = [services.answers.remember, log_request, metrics.count_rejection, *([tracing.trace] if tracing else [])]
     app.add_middleware(recording.Recording, observers=observers)

@@ -65,7 +65,8 @@ def test_one_that_is_nobodys_is_answered_by_a_choice(quintet: Shell, company: Pa
     quintet("router", "train", "-p", company)
     code, _, err = quintet("ask", "Why is the sky blue?", "-p", company)
     assert code == 5
-    assert "- finance: Answers finance questions.\nName one with --department." in err
+    assert "\n- finance: Answers finance questions.\n" in err
+    assert err.endswith("\nName one with --department.\n")
 
 
 def test_training_experts_trains_the_router(trained: Project, quintet: Shell) -> None:

@@ -7,19 +7,24 @@
     │   ├── UnknownModelError     4   404   no model of that name
     │   ├── NotTrainedError       4   404   a department that has no expert yet
     │   ├── NotReleasedError      4   404   a department whose experts may not answer yet
-    │   └── MissingFilesError     4   404   the model is known, its files are gone
+    │   ├── MissingFilesError     4   404   the model is known, its files are gone
+    │   ├── NoRouterError         4   404   no router was trained, so that departments must be named
+    │   └── EngineStoppedError    4   503   the engine was closed, or failed
     ├── TrainingError             7   500   a run went wrong
     ├── GateError                 9   500   an expert that the gate blocks
     ├── EndpointError             1   502   a model elsewhere, such as a teacher or a judge, cannot be used
     │   └── UnusableAnswerError   1   502   it cannot be used for one question; others may do
     ├── ExportError              10   500   an expert cannot be exported, or came out as another
     ├── RequestError              5   400   a request cannot be served as it stands
+    │   ├── TooLargeError         5   413   its body is too long
+    │   └── SlowClientError       5   408   its body did not come within its time
     ├── UnknownRequestError       1   404   no answer to a request of that id is known
     ├── KeyRequiredError          1   401   no key, or one that opens nothing
     ├── RoleError                 1   403   a key without the role that this takes
     ├── BudgetError               1   429   a key has used up what it may use for now
     ├── BusyError                 6   429   the queue is full
-    │   └── DeadlineError         6   503   the answer was not ready within its time
+    │   ├── DeadlineError         6   503   the answer was not ready within its time
+    │   └── StoppingError         6   503   the server is ending
     └── RegistryError             8   500   the registry refuses what it was asked to do
         └── UnreachableError      8   503   the registry's database or object store does not answer
 
@@ -111,6 +116,29 @@ class MissingFilesError(ModelError):
         super().__init__(f"the files of {name!r} are gone: {path} does not exist; {fix}")
 
 
+class NoRouterError(ModelError):
+    """No router can be used; `problem` says why."""
+
+    status = 404
+    code = "router_not_trained"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"{problem}; train one: quintet router train; or name the department")
+
+
+class EngineStoppedError(ModelError):
+    """The engine was closed, or its loop failed."""
+
+    status = 503
+    code = "engine_stopped"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the engine has stopped before it could answer; ask again when it is back, or start the server again "
+            "(if the engine failed, the log says why)"
+        )
+
+
 class TrainingError(QuintetError):
     """A run did not lead to an expert."""
 
@@ -164,6 +192,29 @@ class RequestError(QuintetError):
         self.code = code
 
 
+class TooLargeError(RequestError):
+    """The body of a request is longer than the server takes; both are in bytes."""
+
+    status = 413
+
+    def __init__(self, length: int, most: int) -> None:
+        super().__init__(
+            f"the body has {length:,} bytes or more, and may have {most:,} (serving.max_body); send less",
+            code="body_too_large",
+        )
+
+
+class SlowClientError(RequestError):
+    """The body of a request did not come within its time."""
+
+    status = 408
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"the body did not come within {seconds:g} s (serving.client_seconds); send it faster", code="slow_client"
+        )
+
+
 class UnknownRequestError(QuintetError):
     """No answer to a request of that id is known, or none that the key may ask about: the two look the same."""
 
@@ -212,11 +263,12 @@ class BudgetError(QuintetError):
 
 
 class BusyError(QuintetError):
-    """More requests wait than the queue may hold."""
+    """More requests wait than the queue may hold; `retry_after` is in seconds, once it is known."""
 
     exit_code = 6
     status = 429
     code = "queue_full"
+    retry_after: int | None = None
 
 
 class DeadlineError(BusyError):
@@ -224,6 +276,17 @@ class DeadlineError(BusyError):
 
     status = 503
     code = "deadline_exceeded"
+
+
+class StoppingError(BusyError):
+    """The server is ending, and takes nothing new."""
+
+    status = 503
+    code = "server_stopping"
+    retry_after = 5
+
+    def __init__(self) -> None:
+        super().__init__("this server is ending; ask again, and another answers, or this one when it is back")
 
 
 class RegistryError(QuintetError):

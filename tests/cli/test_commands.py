@@ -171,6 +171,7 @@ def test_serve_answers_and_stops_when_asked(trained: Project) -> None:
         reply = httpx.post(f"{url[0]}/api/hr", json={"query": question, "temperature": 0}, timeout=30)
         server.send_signal(signal.SIGINT)
         _, errors = server.communicate(timeout=30)
+    assert server.returncode == 0
     assert reply.json()["response"] == answer
     assert reply.json()["expert"] == "hr@1"
     assert "Traceback" not in errors

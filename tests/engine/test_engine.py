@@ -15,7 +15,7 @@ import torch
 from quintet.engine.base import Adapter, Engine, Request, Sampling, Token
 from quintet.engine.batch import Chunk, Prepared
 from quintet.engine.engine import MixedEngine
-from quintet.errors import BusyError, DeadlineError, ModelError, QuintetError, RequestError
+from quintet.errors import BusyError, DeadlineError, EngineStoppedError, ModelError, QuintetError, RequestError
 from tests.engine.fake_runner import FakeRunner, answer_alone, greedy
 
 A, B = Adapter("a", Path("a")), Adapter("b", Path("b"))
@@ -282,7 +282,7 @@ def test_a_closed_engine_finishes_what_has_begun_and_fails_what_waits() -> None:
         assert results[:2] == [alone(request())] * 2
         assert all(isinstance(result, ModelError) for result in results[2:])
         for late in (answer(engine, request()), engine.load(A)):
-            with pytest.raises(ModelError, match="closed"):
+            with pytest.raises(EngineStoppedError):
                 await late
 
     asyncio.run(close_early())
@@ -325,7 +325,7 @@ def test_a_crash_of_the_loop_itself_is_told_to_all_who_wait(
         monkeypatch.setattr(engine._scheduler, "plan", lambda now: 1 / 0)
         with pytest.raises(QuintetError):
             await answer(engine, request())
-        with pytest.raises(ModelError, match="closed"):
+        with pytest.raises(EngineStoppedError):
             await answer(engine, request())
         await engine.close()
 

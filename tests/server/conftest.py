@@ -1,7 +1,6 @@
 """A company with one trained expert, a real server over the real engine, an engine that follows a script."""
 
 import asyncio
-import socket
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -12,7 +11,6 @@ from pathlib import Path
 import httpx
 import pytest
 import torch
-import uvicorn
 from fastapi import FastAPI
 from openai import OpenAI
 from peft import LoraConfig, get_peft_model
@@ -26,6 +24,7 @@ from quintet.engine.torch_runner import TorchRunner
 from quintet.registry.experts import Expert, digest_files, publish
 from quintet.registry.releases import release
 from quintet.server.app import create_app
+from quintet.server.process import listen, make_server
 from tests.conftest import write_project
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -122,10 +121,8 @@ def _make_expert(
 @contextmanager
 def _serve(app: FastAPI) -> Iterator[str]:
     """Run the application on a free port, in a thread, and yield its address."""
-    config = uvicorn.Config(app, port=0, ws="none", log_level="warning", timeout_graceful_shutdown=2)
-    server = uvicorn.Server(config)
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
-        listener.bind(("127.0.0.1", 0))
+    server = make_server(app, app.state.services.project.config.serving)
+    with listen("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         while not server.started and thread.is_alive():

@@ -1,8 +1,6 @@
 """The `quintet` command: one subcommand a stage. Heavy libraries are imported only where they are used."""
 
 import asyncio
-import errno
-import socket
 import sys
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -22,6 +20,8 @@ from quintet.cli.export import export
 from quintet.cli.keys import keys as keys_group
 from quintet.cli.plan import plan as plan_command
 from quintet.cli.release import release, release_all, releases, rollback
+from quintet.cli.router import find_department, keep_router
+from quintet.cli.router import router as router_group
 from quintet.cli.train import fail_unless_all, train, train_each
 from quintet.config import BASE, CONFIG_NAME, KeyMode, LogFormat, Project
 from quintet.errors import ConfigError, QuintetError
@@ -99,6 +99,7 @@ def quickstart(
     out.print(results_table(found))
     tell_verdicts(found)
     release_all(project, found)
+    keep_router(project)
     fail_unless_all(names, found)
     if serve_:
         _serve(project)
@@ -129,7 +130,12 @@ def serve(
 
 def ask(
     question: Annotated[str, typer.Argument(help="The question.")],
-    department: Annotated[str, typer.Option("--department", "-d", help="Who is asked; 'base' is the bare base.")],
+    department: Annotated[
+        str | None,
+        typer.Option(
+            "--department", "-d", help="Who is asked; 'base' is the bare base.", show_default="whom the question is for"
+        ),
+    ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 256,
     temperature: Annotated[float, typer.Option(min=0, max=2, help="0 is greedy.")] = 0.0,
     project: Folder = HERE,
@@ -137,16 +143,17 @@ def ask(
 ) -> None:
     """Ask one question here and now, without a server.
 
-    [bold]Example:[/] quintet ask "How long does probation last?" -d hr
+    [bold]Examples:[/] quintet ask "How long does probation last?" · quintet ask "Who wrote Hamlet?" -d base
     """
     from quintet.engine.base import Sampling
     from quintet.registry.releases import released_expert
 
     opened = Project.load(project)
-    if department != BASE:
-        released_expert(opened, department)  # before the base is loaded, which takes a while
+    name = department or find_department(opened, question)
+    if name != BASE:
+        released_expert(opened, name)  # before the base is loaded, which takes a while
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
-    answer = asyncio.run(_answer(opened, department, question, sampling, streamed=not as_json))
+    answer = asyncio.run(_answer(opened, name, question, sampling, streamed=not as_json))
     if as_json:
         print_json(answer)
 
@@ -218,8 +225,7 @@ def _serve(
     no_keys: bool = False,
     log_format: LogFormat | None = None,
 ) -> None:
-    import uvicorn
-
+    from quintet.server import process
     from quintet.server.app import create_app
     from quintet.server.logs import configure_logs
 
@@ -227,12 +233,11 @@ def _serve(
     configure_logs(log_format or settings.logs)
     address = (host or settings.host, settings.port if port is None else port)
     mode = _key_mode(project, address[0], "off" if no_keys else settings.keys)
-    listener = _listen(*address)
+    listener = process.listen(*address)
     with err.status("Loading the model"):
         application = create_app(project, _load_engine(project, tell=True), mode)
     _greet(project, address[0], listener.getsockname()[1], mode)
-    server = uvicorn.Server(uvicorn.Config(application, log_config=None, access_log=False))
-    server.run(sockets=[listener])
+    process.run(application, listener, settings)
 
 
 def _key_mode(project: Project, host: str, mode: KeyMode) -> KeyMode:
@@ -250,21 +255,6 @@ def _key_mode(project: Project, host: str, mode: KeyMode) -> KeyMode:
         f"--department {next(iter(project.config.departments))}; or let whoever reaches it ask everything: "
         "quintet serve --no-keys"
     )
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Take the port before the model is loaded, so that a taken one is known at once."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sends small pieces at once only where the protocol is named; else each may wait 40 ms for the one before.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        option = f"--port {port + 1}" if error.errno == errno.EADDRINUSE else "--host 127.0.0.1"
-        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}; try {option}") from None
-    return listener
 
 
 def _greet(project: Project, host: str, port: int, mode: KeyMode) -> None:
@@ -310,5 +300,11 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 }
 for name, command in _COMMANDS.items():
     app.command(name)(command)
-for name, group in {"data": data, "experts": experts_group, "keys": keys_group, "bench": bench}.items():
+for name, group in {
+    "data": data,
+    "experts": experts_group,
+    "keys": keys_group,
+    "router": router_group,
+    "bench": bench,
+}.items():
     app.add_typer(group, name=name)

@@ -1,10 +1,11 @@
 """How experts are served, and where their versions lie."""
 
-from typing import Annotated, Literal
+from datetime import timedelta
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ByteSize, Field
+from pydantic import BeforeValidator, ByteSize, Field, field_validator, model_validator
 
-from quintet.config.section import Section
+from quintet.config.section import Section, lasting
 
 KeyMode = Literal["auto", "required", "off"]
 """When a request needs a key: once there is one, always, never."""
@@ -17,6 +18,31 @@ def _off(value: object) -> object:
     return "off" if value is False else value
 
 
+class CacheConfig(Section):
+    """Where answers are kept that would come out the same again, how much of them, and for how long."""
+
+    store: Annotated[Literal["memory", "off"], BeforeValidator(_off)] = "memory"
+    size: ByteSize = Field(ByteSize(64_000_000), gt=0)
+    ttl: str = "1h"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_word_is_the_store(cls, value: Any) -> Any:
+        return {"store": value} if isinstance(value, str | bool) else value
+
+    @field_validator("ttl")
+    @classmethod
+    def _lasts(cls, text: str) -> str:
+        if not lasting(text):
+            raise ValueError("expected how long, such as 1h, 30m or 7d")
+        return text
+
+    @property
+    def seconds(self) -> float:
+        """How long an answer is kept."""
+        return (lasting(self.ttl) or timedelta()).total_seconds()
+
+
 class ServingConfig(Section):
     """How experts are served."""
 
@@ -26,10 +52,16 @@ class ServingConfig(Section):
     default_model: str | None = None
     cors_origins: tuple[str, ...] = ()
     max_queue: int = Field(64, ge=1)
+    deadline_seconds: float = Field(600, gt=0)
+    max_body: ByteSize = Field(ByteSize(4_000_000), gt=0)
+    client_seconds: float = Field(30, gt=0)
+    max_connections: int = Field(16_384, ge=1)
+    drain_seconds: float = Field(25, ge=0)
     expert_memory: ByteSize | None = Field(None, gt=0)
     logs: LogFormat = "text"
     engine: Literal["auto", "torch"] = "auto"
     precision: Literal[Precision, "auto"] = "auto"
+    cache: CacheConfig = CacheConfig()
 
 
 class RegistryConfig(Section):

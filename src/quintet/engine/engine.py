@@ -20,7 +20,7 @@ from quintet.engine.residency import Residency
 from quintet.engine.sampling import Choice, choose
 from quintet.engine.scheduler import Scheduler, Step
 from quintet.engine.sequence import Sequence, sequence_of
-from quintet.errors import DeadlineError, ModelError, QuintetError, RequestError
+from quintet.errors import DeadlineError, EngineStoppedError, ModelError, QuintetError, RequestError
 
 logger = logging.getLogger("quintet.engine")
 
@@ -83,6 +83,7 @@ class MixedEngine:
                 evictions=self._residency.evictions,
                 load_seconds=self._exchange.seconds,
                 kv_cache_usage=1 - self._scheduler.cache.free / self._scheduler.cache.blocks,
+                alive=not self._closing,
             )
 
     async def load(self, adapter: Adapter) -> None:
@@ -165,7 +166,7 @@ class MixedEngine:
 
     def _check_open(self) -> None:
         if self._closing:
-            raise _closed()
+            raise EngineStoppedError()
 
     # ---- On the engine's thread.
 
@@ -180,8 +181,8 @@ class MixedEngine:
             logger.exception("the engine's loop failed; the engine is closed")
         with self._changed:
             self._closing = True
-            tell_all([(reader, _closed()) for reader in self._readers.values()])
-            self._end_loads(dict.fromkeys(self._loads.values(), _closed()))
+            tell_all([(reader, EngineStoppedError()) for reader in self._readers.values()])
+            self._end_loads(dict.fromkeys(self._loads.values(), EngineStoppedError()))
         self._exchange.close()
         del self._runner
 
@@ -193,7 +194,7 @@ class MixedEngine:
                     break
             if self._closing:
                 dropped = self._scheduler.drop_waiting()
-                tell_all([(self._readers[sequence], _closed()) for sequence in dropped])
+                tell_all([(self._readers[sequence], EngineStoppedError()) for sequence in dropped])
             return not self._closing or self._scheduler.begun > 0
 
     def _exchange_experts(self) -> None:
@@ -267,10 +268,6 @@ class MixedEngine:
 
 def _token(choice: Choice, reason: FinishReason | None) -> Token:
     return Token(None if reason == "stop" else choice.id, reason, choice.logprob, choice.top_logprobs)
-
-
-def _closed() -> ModelError:
-    return ModelError("the engine was closed before it could answer; ask again when it is back")
 
 
 def _late() -> DeadlineError:

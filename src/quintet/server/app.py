@@ -21,15 +21,22 @@ from quintet.server import (
     routes_metrics,
     routes_openai,
     routes_status,
+    routing,
 )
 from quintet.server.answered import RecentAnswers
 from quintet.server.auth import Authentication, Door
+from quintet.server.bodies import Bodies
 from quintet.server.catalog import Catalog
+from quintet.server.draining import Drain, Draining
 from quintet.server.error_responses import UnexpectedErrors, add_error_handlers
 from quintet.server.logs import log_request
 from quintet.server.metering import Ledger
 from quintet.server.metrics import Metrics
 from quintet.server.observed_engine import ObservedEngine
+from quintet.server.queued_engine import QueuedEngine
+from quintet.server.response_cache.cached_engine import CachedEngine
+from quintet.server.response_cache.store import make_store
+from quintet.server.routing import LiveRouter
 from quintet.server.schemas import FAILED
 from quintet.server.services import Services
 from quintet.server.tracing import Tracing, tracing_from_environment
@@ -48,8 +55,13 @@ def create_app(
     ledger = Ledger(project)
     tracing = tracing or tracing_from_environment()
     metrics = Metrics(project, lambda: engine.status)
-    observed = ObservedEngine(engine, metrics)
-    services = Services(project, observed, Catalog(project, observed), metrics, RecentAnswers(project))
+    settings = project.config.serving
+    drain = Drain()
+    queued = QueuedEngine(engine, drain, seconds=settings.deadline_seconds, max_queue=settings.max_queue)
+    catalog = Catalog(project, queued)
+    cached = CachedEngine(queued, make_store(settings.cache), catalog.base_digest)
+    answers, router = RecentAnswers(project), LiveRouter(project)
+    services = Services(project, ObservedEngine(cached, metrics), catalog, metrics, answers, router, drain)
     app = FastAPI(
         title="Quintet",
         version=__version__,
@@ -64,8 +76,9 @@ def create_app(
     app.include_router(routes_feedback.router)
     app.include_router(routes_departments.router)
     add_error_handlers(app)
-    settings = project.config.serving
+    app.add_middleware(Bodies, most=settings.max_body, seconds=settings.client_seconds)
     app.add_middleware(Authentication, door=Door(project, keys or settings.keys, ledger))
+    app.add_middleware(Draining, drain=drain)
     app.add_middleware(UnexpectedErrors)
     if settings.cors_origins:
         app.add_middleware(
@@ -73,7 +86,13 @@ def create_app(
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
-            expose_headers=["Retry-After", recording.HEADER, *metering.HEADERS],
+            expose_headers=[
+                "Retry-After",
+                recording.HEADER,
+                recording.CACHE_HEADER,
+                *metering.HEADERS,
+                *routing.HEADERS,
+            ],
         )
     observers = [services.answers.remember, log_request, metrics.count_rejection, *([tracing.trace] if tracing else [])]
     app.add_middleware(recording.Recording, observers=observers)

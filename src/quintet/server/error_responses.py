@@ -16,7 +16,15 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from quintet.errors import BudgetError, BusyError, KeyRequiredError, QuintetError
+from quintet.errors import (
+    BudgetError,
+    BusyError,
+    KeyRequiredError,
+    QuintetError,
+    SlowClientError,
+    StoppingError,
+    TooLargeError,
+)
 from quintet.server.disconnection import ClientGoneError
 from quintet.server.recording import note_problem
 
@@ -24,6 +32,7 @@ logger = logging.getLogger("quintet.server")
 
 RETRY_AFTER_SECONDS = 1
 CLIENT_CLOSED_REQUEST = 499
+CLOSE = {"Connection": "close"}
 
 # What pydantic calls a problem → OpenAI's code for it; everything else is an invalid value.
 CODES = {
@@ -45,7 +54,7 @@ def describe(error: Exception) -> tuple[int, dict[str, Any]]:
     """Return status and error object of what went wrong, and log it when it is the server's fault."""
     if isinstance(error, QuintetError):
         note_problem(error.code)
-        if error.status >= 500:
+        if error.status >= 500 and not isinstance(error, BusyError):
             logger.error("%s", error)
         return error.status, error_body(str(error), error.status, error.code, error.param)
     note_problem("internal_error")
@@ -100,8 +109,12 @@ def _headers(error: Exception) -> dict[str, str]:
             return {"WWW-Authenticate": 'Bearer realm="quintet"'}
         case BudgetError():
             return {"Retry-After": str(error.retry_after)}
+        case StoppingError():
+            return {"Retry-After": str(error.retry_after), **CLOSE}
         case BusyError():
-            return {"Retry-After": str(RETRY_AFTER_SECONDS)}
+            return {"Retry-After": str(error.retry_after or RETRY_AFTER_SECONDS)}
+        case TooLargeError() | SlowClientError():
+            return CLOSE
     return {}
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from quintet.data.examples import Message
-from quintet.engine.base import Engine, LogitMask
+from quintet.engine.base import Engine
 from quintet.errors import ModelError, RequestError
 from quintet.server.answer import Answer
 from quintet.server.answering import Form, answer_to, prepare_answer
 from quintet.server.catalog import Model
-from quintet.server.grammar import ANY_OBJECT, Vocabulary, vocabulary_of
+from quintet.server.grammar import ANY_OBJECT, Grammar, Vocabulary, vocabulary_of
 from quintet.server.schemas_openai import ChatMessage, ChatRequest, CompletionRequest
 from quintet.server.tool_calls import CallFormat, CallReader, find_call_format
 
@@ -31,7 +31,18 @@ class ChatQuestion:
     @property
     def beginning(self) -> str:
         """The first of what the user says."""
-        return next((turn.content or "" for turn in self.chat.messages if turn.role == "user"), "")
+        return next(iter(self.turns), "")
+
+    @property
+    def turns(self) -> list[str]:
+        """All that the user says, in order."""
+        return [turn.content or "" for turn in self.chat.messages if turn.role == "user"]
+
+    @property
+    def takes_any_text(self) -> bool:
+        """Whether the answer may be any text: no JSON, no call."""
+        wanted = self.chat.response_format
+        return not self.chat.demanded and (wanted is None or wanted.type == "text")
 
     async def to_expert(self, engine: Engine, model: Model) -> Answer:
         """Put the base's template around it."""
@@ -39,8 +50,7 @@ class ChatQuestion:
         _check_bias(model, chat.logit_bias)
         vocabulary = await _vocabulary(model) if chat.logprobs else None
         written = await _call_format(model, chat)
-        make_mask = await _mask(model, chat, written)
-        form = Form(make_mask, _make_reader(chat, written), vocabulary)
+        form = Form(await _grammar(model, chat, written), _make_reader(chat, written), vocabulary)
         if written is None:
             messages = [Message(_role(turn), turn.content or "") for turn in chat.messages]
             return await prepare_answer(engine, model, messages, chat.sampling, chat.stop, n=chat.n, form=form)
@@ -62,8 +72,18 @@ class TextQuestion:
     @property
     def beginning(self) -> str:
         """The first text."""
+        return next(iter(self.turns), "")
+
+    @property
+    def turns(self) -> list[str]:
+        """The first text, which stands for all of them; none where it is token ids."""
         first = self.request.prompt[0]
-        return first if isinstance(first, str) else ""
+        return [first] if isinstance(first, str) else []
+
+    @property
+    def takes_any_text(self) -> bool:
+        """Whether the answer may be any text: what goes on from another may not."""
+        return False
 
     async def to_expert(self, engine: Engine, model: Model) -> Answer:
         """Put nothing around it."""
@@ -145,16 +165,16 @@ async def _vocabulary(model: Model) -> Vocabulary:
     return await asyncio.to_thread(vocabulary_of, model.translator)
 
 
-async def _mask(model: Model, chat: ChatRequest, written: CallFormat | None) -> Callable[[], LogitMask] | None:
-    """Return what makes masks for a call or a format, if any is demanded; raise RequestError for a schema of no use."""
+async def _grammar(model: Model, chat: ChatRequest, written: CallFormat | None) -> Grammar | None:
+    """Return the grammar of a call or a format, if any is demanded; raise RequestError for a schema of no use."""
     wanted = chat.response_format
     if written is not None and chat.demanded:
         if wanted is not None and wanted.type != "text":
             message = "response_format: expected text where a call is demanded by tool_choice; leave one of them out"
             raise RequestError(message, param="response_format")
         vocabulary = await _vocabulary(model)
-        grammar = written.grammar([tool.function.model_dump(exclude_none=True) for tool in chat.demanded])
-        return await asyncio.to_thread(vocabulary.obeying_grammar, grammar, "tools")
+        call = written.grammar([tool.function.model_dump(exclude_none=True) for tool in chat.demanded])
+        return await asyncio.to_thread(vocabulary.obeying_grammar, call, "tools")
     if wanted is None or wanted.type == "text":
         return None
     schema = wanted.json_schema.json_schema if wanted.json_schema else ANY_OBJECT

@@ -3,9 +3,20 @@
 from fastapi import APIRouter, Request
 
 from quintet import __version__
+from quintet.errors import EngineStoppedError
 from quintet.server.auth import NEEDS_KEY
 from quintet.server.catalog import Entry
-from quintet.server.schemas import REFUSED, BaseEntry, Health, ModelEntry, ModelsAnswer, ReleaseShare, Welcome
+from quintet.server.schemas import (
+    OUT_OF_SERVICE,
+    REFUSED,
+    BaseEntry,
+    Health,
+    ModelEntry,
+    ModelsAnswer,
+    Ready,
+    ReleaseShare,
+    Welcome,
+)
 from quintet.server.services import Served, Services
 
 router = APIRouter(tags=["status"])
@@ -37,12 +48,27 @@ async def models(served: Served) -> ModelsAnswer:
     return ModelsAnswer(models=entries, base=BaseEntry(name=served.project.config.base_model))
 
 
-@router.get("/health", summary="The device, and which experts are loaded")
+@router.get("/ready", summary="Whether it takes requests", responses=OUT_OF_SERVICE)
+async def ready(served: Served) -> Ready:
+    """Say whether requests may be sent here; a server that is ending says no before it stops."""
+    served.drain.check()
+    _check_engine(served)
+    return Ready()
+
+
+@router.get("/health", summary="The device, and which experts are loaded", responses=OUT_OF_SERVICE)
 async def health(served: Served) -> Health:
     """Say how the server is, and which of the caller's experts are loaded."""
+    _check_engine(served)
     device = served.engine.device
     loaded = await served.catalog.loaded()
     return Health(device=device.device, gpu_name=device.gpu_name, loaded_models=loaded)
+
+
+def _check_engine(served: Services) -> None:
+    """Raise EngineStoppedError when the engine will never answer again."""
+    if not served.engine.status.alive:
+        raise EngineStoppedError
 
 
 def _entry(served: Services, entry: Entry) -> ModelEntry:

@@ -48,7 +48,10 @@ class Query(Body):
 
 
 class QueryAnswer(BaseModel):
-    """The answer to one question; `expert` is the version that gave it, null for the bare base."""
+    """The answer to one question; `expert` is the version that gave it, null for the bare base.
+
+    `cached` says whether it was there before it was asked for.
+    """
 
     model: str
     query: str
@@ -57,6 +60,43 @@ class QueryAnswer(BaseModel):
     finish_reason: Ended
     latency_ms: float
     expert: str | None
+    cached: bool
+
+
+class DepartmentChoice(BaseModel):
+    """A department, what it is for, and how likely a question is for it; null where the router does not know it."""
+
+    department: str
+    description: str
+    probability: float | None
+
+
+class Likely(BaseModel):
+    """A department, and how likely a question is for it."""
+
+    department: str
+    probability: float
+
+
+class RoutedAnswer(BaseModel):
+    """The answer to a question that was sent to the department that it is for, and how sure that is.
+
+    `department` is null where none was likely enough: then the base answered (`model` is `base`), or nobody did
+    (`model` is null, and `choices` are the departments to choose from, if there are any).
+    """
+
+    model: str | None
+    department: str | None
+    probability: float | None
+    runner_up: Likely | None
+    choices: list[DepartmentChoice]
+    query: str
+    response: str
+    tokens_generated: int
+    finish_reason: Ended
+    latency_ms: float
+    expert: str | None
+    cached: bool
 
 
 class Feedback(Body):
@@ -123,6 +163,12 @@ class Health(BaseModel):
     loaded_models: list[str]
 
 
+class Ready(BaseModel):
+    """That the server takes requests."""
+
+    status: Literal["ready"] = "ready"
+
+
 class ErrorObject(BaseModel):
     """What went wrong, as OpenAI says it."""
 
@@ -150,6 +196,9 @@ UNKNOWN_REQUEST: dict[int | str, dict[str, Any]] = {
 }
 OVER_BUDGET: dict[int | str, dict[str, Any]] = {
     429: {"model": ErrorAnswer, "description": "The key's budget is used up, or too many wait; see Retry-After."}
+}
+OUT_OF_SERVICE: dict[int | str, dict[str, Any]] = {
+    503: {"model": ErrorAnswer, "description": "The server is ending, or its engine has stopped."}
 }
 
 

@@ -11,8 +11,10 @@ from quintet.engine.base import Engine
 from quintet.server.answered import RecentAnswers
 from quintet.server.auth import Called, Caller
 from quintet.server.catalog import Catalog
+from quintet.server.draining import Drain
 from quintet.server.metering import MeteredEngine
 from quintet.server.metrics import Metrics
+from quintet.server.routing import LiveRouter
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Services:
     catalog: Catalog
     metrics: Metrics
     answers: RecentAnswers
+    router: LiveRouter
+    drain: Drain
     started: int = field(default_factory=lambda: int(time.time()))
 
     def seen_by(self, caller: Caller) -> "Services":

@@ -1,0 +1,216 @@
+"""The server as a process: its connections, its signals, its end. Knows nothing of what is asked."""
+
+import asyncio
+import errno
+import json
+import logging
+import os
+import resource
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from quintet.config import ServingConfig
+from quintet.errors import ConfigError
+from quintet.server.bodies import LINGER_SECONDS
+from quintet.server.draining import Drain
+from quintet.server.error_responses import error_body
+
+logger = logging.getLogger("quintet.server")
+
+KEEP_ALIVE_SECONDS = 75
+"""How long an idle connection is kept: longer than proxies keep theirs, or one would be used just as it is closed."""
+CUT_SECONDS = 2
+"""How long requests have to notice that they are cut short."""
+_SPARE_FILES = 512
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take the port before the model is loaded, so that a taken one is known at once; raise ConfigError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio sends small pieces at once only where the protocol is named; else each may wait 40 ms for the one before.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        option = f"--port {port + 1}" if error.errno == errno.EADDRINUSE else "--host 127.0.0.1"
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}; try {option}") from None
+    return listener
+
+
+def run(app: FastAPI, listener: socket.socket, settings: ServingConfig) -> None:
+    """Serve until a signal says to end and what is under way has ended; return then."""
+    _allow_files(settings.max_connections + _SPARE_FILES)
+    make_server(app, settings).run(sockets=[listener])
+
+
+def make_server(app: FastAPI, settings: ServingConfig) -> "Server":
+    """Return the server of an application that `create_app` made."""
+    services = app.state.services
+
+    class OwnConnection(Connection):
+        max_connections = settings.max_connections
+        seconds = settings.client_seconds
+        count_refusal = staticmethod(services.metrics.count_refusal)
+
+    config = uvicorn.Config(
+        app,
+        http=OwnConnection,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=CUT_SECONDS,
+    )
+    return Server(config, services.drain, settings.drain_seconds)
+
+
+class Server(uvicorn.Server):
+    """Ends at a signal when what is under way has ended, and at a second one at once."""
+
+    def __init__(self, config: uvicorn.Config, drain: Drain, seconds: float) -> None:
+        super().__init__(config)
+        self._drain = drain
+        self._seconds = seconds
+        self._draining: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take the signals that end the process; uvicorn would raise them again, and the process end by them."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.take_signal, number)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def take_signal(self, number: int) -> None:
+        """Begin to end; end at once when that has begun already."""
+        if self._draining is not None:
+            # Not by the signal itself, which the first process of a container would not die of.
+            os._exit(128 + number)
+        self._draining = asyncio.create_task(self._drain_and_stop())
+
+    async def _drain_and_stop(self) -> None:
+        self._drain.begin()
+        logger.info("ending: %d requests are under way; a second signal ends at once", self._drain.under_way)
+        if not await self._drain.finished(self._seconds):
+            logger.warning(
+                "%d requests were not answered within %g s (serving.drain_seconds), and are cut short",
+                self._drain.under_way, self._seconds,
+            )  # fmt: skip
+            self._drain.cut()
+            await self._drain.finished(CUT_SECONDS)
+        self.should_exit = True
+
+
+class Connection(H11Protocol):
+    """One client's connection; it is closed when the client keeps it waiting, and at once when there are too many."""
+
+    max_connections: int
+    seconds: float
+    count_refusal: Callable[[str], None]
+    _clock: asyncio.TimerHandle | None = None
+    _is_refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, unless there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > self.max_connections:
+            self._refuse(503, "too_many_connections", f"{self.max_connections} clients are connected, the most allowed")
+        else:
+            self._set_clock(self._head_is_late)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came; from its first byte on, the head of a request must come within the time."""
+        if self._is_refused:
+            return
+        if not self._is_answering and self._clock is None:
+            self._set_clock(self._head_is_late)
+        super().data_received(data)
+        if self._is_answering:
+            self._stop_clock()
+
+    def pause_writing(self) -> None:
+        """Note that the client does not read as fast as it is written to: it must go on within the time."""
+        super().pause_writing()
+        self._set_clock(self._reader_is_late)
+
+    def resume_writing(self) -> None:
+        """Note that it has gone on."""
+        self._stop_clock()
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of it."""
+        self._stop_clock()
+        super().connection_lost(exc)
+
+    @property
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _set_clock(self, then: Callable[[], None]) -> None:
+        self._stop_clock()
+        self._clock = self.loop.call_later(self.seconds, then)
+
+    def _stop_clock(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
+    def _head_is_late(self) -> None:
+        self._clock = None
+        if self.conn.trailing_data[0]:
+            self._refuse(408, "slow_client", f"the head of the request did not come within {self.seconds:g} s")
+        else:
+            self.transport.close()
+
+    def _reader_is_late(self) -> None:
+        self.count_refusal("slow_client")
+        self.transport.abort()  # to close it would wait for the client to read
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        self.count_refusal(code)
+        reason = {408: "Request Timeout", 503: "Service Unavailable"}[status]
+        body = json.dumps(error_body(message, status, code)).encode()
+        head = (
+            f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+            "Retry-After: 1\r\nConnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self._is_refused = True
+        if len(self.connections) > self.max_connections + _SPARE_FILES // 2:
+            self.transport.close()
+        else:
+            # A client that still sends to a closed connection may never read what it was told.
+            self.transport.write_eof()
+            self._clock = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+
+
+def _allow_files(wanted: int) -> None:
+    """Let the process have as many connections open as it may; what the system grants by default is 1,024 often."""
+    granted, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    possible = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+    if possible > granted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (possible, most))
+    if possible < wanted:
+        logger.warning(
+            "the system lets this process open %d files, so fewer clients than serving.max_connections can connect; "
+            "raise its limit (ulimit -n), or lower that", possible,
+        )  # fmt: skip

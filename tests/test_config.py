@@ -15,6 +15,7 @@ from quintet.config import (
     PrefixConfig,
     Project,
     RegistryConfig,
+    RouterConfig,
     ServingConfig,
     SimilarityConfig,
     TrainingConfig,
@@ -188,7 +189,15 @@ def test_a_key_in_the_file_is_refused_and_not_shown() -> None:
 
 def test_every_key_is_explained_in_the_documentation() -> None:
     text = (Path(__file__).parents[1] / "docs" / "config.md").read_text("utf-8")
-    sections = (DepartmentConfig, FormatConfig, TrainingConfig, EvaluationConfig, ServingConfig, RegistryConfig)
+    sections = (
+        DepartmentConfig,
+        FormatConfig,
+        TrainingConfig,
+        EvaluationConfig,
+        ServingConfig,
+        RouterConfig,
+        RegistryConfig,
+    )
     for section in (Config, *sections):
         for key in section.model_fields.keys() - {"evaluation", "serving", "lora", "prefix", "dpo"}:
             assert f"`{key}`" in text or f"## {key}" in text, key
@@ -227,3 +236,30 @@ def test_a_bare_off_is_a_word_where_a_word_is_expected(project: Project, written
     path = project.root / "quintet.yaml"
     path.write_text(path.read_text() + f"serving: {{keys: {written}}}\n")
     assert Project.load(project.root).config.serving.keys == mode
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("off", ("off", 64_000_000, 3600)),
+        ("", ("memory", 64_000_000, 3600)),
+        ("{store: off}", ("off", 64_000_000, 3600)),
+        ("{size: 2GB, ttl: 2d}", ("memory", 2_000_000_000, 172_800)),
+    ],
+)
+def test_a_cache_is_a_store_a_size_and_a_time_or_off(written: str, expected: tuple[object, ...]) -> None:
+    cache = parse_config(GOOD + f"serving: {{cache: {written}}}\n", Path("quintet.yaml")).serving.cache
+    assert (cache.store, cache.size, cache.seconds) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "refused"),
+    [
+        ("{ttl: 0h}", "serving.cache.ttl: value error, expected how long, such as 1h, 30m or 7d, found '0h'"),
+        ("{size: big}", "serving.cache.size: expected a size such as 4GB or 512MB, found 'big'"),
+        ("{tll: 1h}", "serving.cache.tll: unknown key; did you mean 'ttl'?"),
+        ("on", "serving.cache.store: "),
+    ],
+)
+def test_a_cache_that_cannot_be_is_refused(written: str, refused: str) -> None:
+    assert refused in refusal(GOOD + f"serving: {{cache: {written}}}\n")

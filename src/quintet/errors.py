@@ -9,6 +9,7 @@
     │   ├── NotTrainedError       4   404   a department that has no expert yet
     │   ├── NotReleasedError      4   404   a department whose experts may not answer yet
     │   ├── MissingFilesError     4   404   the model is known, its files are gone
+    │   ├── NoRouterError         4   404   no router was trained, so that departments must be named
     │   └── EngineStoppedError    4   503   the engine was closed, or failed
     ├── TrainingError             7   500   a run went wrong
     ├── GateError                 9   500   an expert that the gate blocks
@@ -126,6 +127,16 @@ class MissingFilesError(ModelError):
 
     def __init__(self, name: str, path: Path, fix: str) -> None:
         super().__init__(f"the files of {name!r} are gone: {path} does not exist; {fix}")
+
+
+class NoRouterError(ModelError):
+    """No router can be used; `problem` says why."""
+
+    status = 404
+    code = "router_not_trained"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"{problem}; train one: quintet router train; or name the department")
 
 
 class EngineStoppedError(ModelError):

@@ -135,7 +135,7 @@ def test_the_engine_gets_what_was_asked_for(
 def test_each_choice_has_a_seed_of_its_own(project: Project, serve: Serve) -> None:
     engine = ScriptedEngine([Token(40, "length")])
     with serve(create_app(project, engine)) as url, OpenAI(base_url=f"{url}/v1", api_key="none") as client:
-        complete(client, seed=3, n=3)
+        complete(client, temperature=1, seed=3, n=3)
     assert [request.sampling.seed for request in engine.requests] == [3, 4, 5]
 
 

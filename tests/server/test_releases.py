@@ -88,7 +88,8 @@ def test_after_a_release_not_one_token_is_the_old_experts(
     with serve(create_app(project, engine)) as url:
 
         def ask() -> str:
-            answer: str = httpx.post(f"{url}/api/hr", json=query, timeout=30).json()["response"]
+            computed = {"Cache-Control": "no-store"}
+            answer: str = httpx.post(f"{url}/api/hr", json=query, headers=computed, timeout=30).json()["response"]
             return answer
 
         assert [ask(), ask()] == [spoken[1]] * 2

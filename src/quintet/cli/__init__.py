@@ -21,6 +21,8 @@ from quintet.cli.export import export
 from quintet.cli.keys import keys as keys_group
 from quintet.cli.plan import plan as plan_command
 from quintet.cli.release import release, release_all, releases, rollback
+from quintet.cli.router import keep_router
+from quintet.cli.router import router as router_group
 from quintet.cli.train import fail_unless_all, train, train_each
 from quintet.config import BASE, CONFIG_NAME, KeyMode, LogFormat, Project
 from quintet.errors import ConfigError, QuintetError
@@ -98,6 +100,7 @@ def quickstart(
     out.print(results_table(found))
     tell_verdicts(found)
     release_all(project, found)
+    keep_router(project)
     fail_unless_all(names, found)
     if serve_:
         _serve(project)
@@ -294,5 +297,11 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 }
 for name, command in _COMMANDS.items():
     app.command(name)(command)
-for name, group in {"data": data, "experts": experts_group, "keys": keys_group, "bench": bench}.items():
+for name, group in {
+    "data": data,
+    "experts": experts_group,
+    "keys": keys_group,
+    "router": router_group,
+    "bench": bench,
+}.items():
     app.add_typer(group, name=name)

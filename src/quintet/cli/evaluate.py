@@ -23,6 +23,7 @@ from quintet.cli.console import (
     print_json,
     progress,
 )
+from quintet.cli.router import evaluate_router
 from quintet.config import Project
 from quintet.errors import ModelError, QuintetError
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
     from quintet.evaluation.results import Evaluation, ForgettingMatrix, Interval, Verdict
     from quintet.registry.experts import Expert
+
+ROUTER = "router"
+"""What can be evaluated beside experts; no department may have the name."""
 
 
 class Worth(NamedTuple):
@@ -48,7 +52,7 @@ class Worth(NamedTuple):
 
 def evaluate(
     departments: Annotated[
-        list[str] | None, typer.Argument(help="Departments, or experts such as hr@2; a department's newest.")
+        list[str] | None, typer.Argument(help="Departments, experts such as hr@2, or 'router'; a department's newest.")
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Evaluate every department.")] = False,
     junit: Annotated[Path | None, typer.Option(help="Write the gate's verdicts as JUnit XML.")] = None,
@@ -57,7 +61,7 @@ def evaluate(
 ) -> None:
     """Compare expert, base and live release on held-out questions, and say whether the gate lets the expert through.
 
-    Leaves evaluation.json and report.html in the run's folder.
+    Leaves evaluation.json and report.html in the run's folder. 'router' measures how well departments are told apart.
 
     [bold]Examples:[/] quintet evaluate hr · quintet evaluate hr@2 --junit gate.xml · quintet evaluate --all --json
     """
@@ -65,6 +69,9 @@ def evaluate(
     from quintet.registry.experts import find_expert
 
     opened = Project.load(project)
+    if departments == [ROUTER]:
+        evaluate_router(opened, as_json=as_json)
+        return
     names = list(dict.fromkeys(departments if departments and not all_ else choose(opened, departments, all_)))
     found = attempt_each(names, lambda name: measure(opened, find_expert(opened, name), again=True))
     if junit is not None:

@@ -8,6 +8,7 @@ import typer
 
 from quintet.cli.console import HERE, AsJson, Departments, Folder, choose, complain, err, out, print_json, progress
 from quintet.cli.evaluate import Worth, describe, measure_each, results_table, tell_verdicts
+from quintet.cli.router import keep_router
 from quintet.config import Project
 from quintet.errors import ConfigError, QuintetError
 from quintet.training.ranks import is_main, is_shared
@@ -54,6 +55,7 @@ def train(
     if not is_main():
         return
     found = measure_each(opened, experts) if evaluation else [Worth(expert) for expert in experts]
+    keep_router(opened)
     if as_json:
         print_json([describe(one) for one in found])
     elif found:

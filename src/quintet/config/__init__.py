@@ -4,14 +4,16 @@ from quintet.config.departments import DepartmentConfig, FormatConfig, TooLong
 from quintet.config.evaluation import EvaluationConfig, GateConfig, JudgeConfig, SimilarityConfig
 from quintet.config.parsing import parse_config
 from quintet.config.project import CONFIG_NAME, Project
+from quintet.config.router import RouterConfig
 from quintet.config.section import lasting
-from quintet.config.serving import KeyMode, LogFormat, Precision, RegistryConfig, ServingConfig
+from quintet.config.serving import CacheConfig, KeyMode, LogFormat, Precision, RegistryConfig, ServingConfig
 from quintet.config.training import DpoConfig, LoraConfig, PrefixConfig, TrainingConfig
 from quintet.config.whole import BASE, Config
 
 __all__ = [
     "BASE",
     "CONFIG_NAME",
+    "CacheConfig",
     "Config",
     "DepartmentConfig",
     "DpoConfig",
@@ -26,6 +28,7 @@ __all__ = [
     "PrefixConfig",
     "Project",
     "RegistryConfig",
+    "RouterConfig",
     "ServingConfig",
     "SimilarityConfig",
     "TooLong",

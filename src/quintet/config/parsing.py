@@ -11,13 +11,14 @@ from pydantic import BaseModel, ValidationError
 
 from quintet.config.departments import DepartmentConfig, FormatConfig
 from quintet.config.evaluation import EvaluationConfig, GateConfig, JudgeConfig, SimilarityConfig
+from quintet.config.router import RouterConfig
 from quintet.config.section import EndpointSection, overlay
-from quintet.config.serving import RegistryConfig, ServingConfig
+from quintet.config.serving import CacheConfig, RegistryConfig, ServingConfig
 from quintet.config.training import DpoConfig, LoraConfig, PrefixConfig, TrainingConfig
 from quintet.config.whole import BASE, Config
 from quintet.errors import ConfigError
 
-RESERVED_NAMES = frozenset({BASE, "models", "infer", "ask", "feedback"})
+RESERVED_NAMES = frozenset({BASE, "models", "infer", "ask", "auto", "router", "feedback"})
 
 
 def parse_config(text: str, path: Path) -> Config:
@@ -146,6 +147,8 @@ def _known_keys(where: tuple[str | int, ...]) -> list[str]:
         "evaluation": EvaluationConfig,
         "gate": GateConfig,
         "serving": ServingConfig,
+        "cache": CacheConfig,
+        "router": RouterConfig,
         "registry": RegistryConfig,
         "lora": LoraConfig,
         "prefix": PrefixConfig,

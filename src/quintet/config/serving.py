@@ -1,10 +1,11 @@
 """How experts are served, and where their versions lie."""
 
-from typing import Annotated, Literal
+from datetime import timedelta
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ByteSize, Field
+from pydantic import BeforeValidator, ByteSize, Field, field_validator, model_validator
 
-from quintet.config.section import Section
+from quintet.config.section import Section, lasting
 
 KeyMode = Literal["auto", "required", "off"]
 """When a request needs a key: once there is one, always, never."""
@@ -15,6 +16,31 @@ Precision = Literal["float32", "bfloat16", "float16", "int8"]
 def _off(value: object) -> object:
     # YAML reads the bare word as a truth value.
     return "off" if value is False else value
+
+
+class CacheConfig(Section):
+    """Where answers are kept that would come out the same again, how much of them, and for how long."""
+
+    store: Annotated[Literal["memory", "off"], BeforeValidator(_off)] = "memory"
+    size: ByteSize = Field(ByteSize(64_000_000), gt=0)
+    ttl: str = "1h"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_word_is_the_store(cls, value: Any) -> Any:
+        return {"store": value} if isinstance(value, str | bool) else value
+
+    @field_validator("ttl")
+    @classmethod
+    def _lasts(cls, text: str) -> str:
+        if not lasting(text):
+            raise ValueError("expected how long, such as 1h, 30m or 7d")
+        return text
+
+    @property
+    def seconds(self) -> float:
+        """How long an answer is kept."""
+        return (lasting(self.ttl) or timedelta()).total_seconds()
 
 
 class ServingConfig(Section):
@@ -35,6 +61,7 @@ class ServingConfig(Section):
     logs: LogFormat = "text"
     engine: Literal["auto", "torch"] = "auto"
     precision: Literal[Precision, "auto"] = "auto"
+    cache: CacheConfig = CacheConfig()
 
 
 class RegistryConfig(Section):

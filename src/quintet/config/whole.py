@@ -4,6 +4,7 @@ from pydantic import Field
 
 from quintet.config.departments import DepartmentConfig
 from quintet.config.evaluation import EvaluationConfig
+from quintet.config.router import RouterConfig
 from quintet.config.section import Section
 from quintet.config.serving import RegistryConfig, ServingConfig
 from quintet.config.training import TrainingConfig
@@ -21,4 +22,5 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = ServingConfig()
+    router: RouterConfig = RouterConfig()
     registry: RegistryConfig = RegistryConfig()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 FinishReason = Literal["stop", "length"]
+CacheOutcome = Literal["hit", "miss", "bypass"]
 
 LogitMask = Callable[[tuple[int, ...]], Any]
 """What was generated so far → what may come next: ids, or a boolean array over the vocabulary on the CPU.
@@ -20,7 +21,7 @@ class Sampling:
 
     `repetition_penalty` looks at prompt and answer, `frequency_penalty` and `presence_penalty` at the answer alone.
     `logit_bias` is added to the logits of ids. `logprobs` is how many of the likeliest ids to report beside the chosen
-    one.
+    one. `grammar` names what `mask` holds the answer to: masks of one grammar allow the same.
     """
 
     max_tokens: int = 256
@@ -35,6 +36,7 @@ class Sampling:
     logit_bias: tuple[tuple[int, float], ...] = ()
     logprobs: int | None = None
     mask: LogitMask | None = None
+    grammar: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,14 @@ class Adapter:
 
 @dataclass
 class Progress:
-    """How far a request got: when its first step began, in `time.monotonic` seconds; the engine notes it."""
+    """How far a request got: when its first step began, in `time.monotonic` seconds; the engine notes it.
+
+    `cache` is what a response cache had to do with it, where there is one: its answer was there or on the way (hit),
+    was looked for in vain (miss), or not looked for (bypass).
+    """
 
     began: float | None = None
+    cache: CacheOutcome | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,8 @@ class Request:
     """One prompt for one expert, or for the bare base when `adapter` is None.
 
     Requests of one department share what it is due; without a name, the expert stands for it. `timeout` is in seconds,
-    for the whole answer. `progress` is for whoever wants to know how far it got.
+    for the whole answer. `progress` is for whoever wants to know how far it got. `stop` is where its reader will stop
+    reading; the engine itself knows no text.
     """
 
     prompt_ids: tuple[int, ...]
@@ -67,6 +75,7 @@ class Request:
     department: str | None = None
     timeout: float | None = None
     progress: Progress | None = field(default=None, compare=False)
+    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from quintet.data.examples import Message
-from quintet.engine.base import Engine, LogitMask, Request, Sampling, Token
+from quintet.engine.base import Engine, Request, Sampling, Token
 from quintet.errors import ModelError, RequestError
 from quintet.server.answer import Answer, Answerer, Call, Ended, Piece, SaidToken, as_they_come
 from quintet.server.catalog import Model
-from quintet.server.grammar import Vocabulary
+from quintet.server.grammar import Grammar, Vocabulary
 from quintet.server.metering import Generate, charged_together
 from quintet.server.recording import note_answer, note_question
 from quintet.server.stop_strings import StopStrings
@@ -27,7 +27,7 @@ class Form:
     Log probabilities are told where there is a vocabulary to spell them with.
     """
 
-    make_mask: Callable[[], LogitMask] | None = None
+    grammar: Grammar | None = None
     make_reader: Callable[[], CallReader] | None = None
     vocabulary: Vocabulary | None = None
 
@@ -38,14 +38,14 @@ FREE = Form()
 class Choice:
     """One of the answers to a prompt: its text as it comes, how many tokens it took, and why it ended."""
 
-    def __init__(self, number: int, model: Model, request: Request, stop: Sequence[str], form: Form) -> None:
+    def __init__(self, number: int, model: Model, request: Request, form: Form) -> None:
         self.number = number
         self.request = request
         self.began = asyncio.Event()
         self.completion_tokens = 0
         self._finish_reason: Ended | None = None
         self._text = model.translator.stream()
-        self._stop = StopStrings(stop)
+        self._stop = StopStrings(request.stop)
         self._reader = form.make_reader() if form.make_reader else None
         self._vocabulary = form.vocabulary
         # Tokens whose text is not passed on yet, each with the character that it begins at.
@@ -206,10 +206,12 @@ def answer_to(
     for number in range(len(prompts) * n):
         # A seed for each choice, or they would all be the same.
         seed = None if sampling.seed is None else sampling.seed + number % n
-        own = replace(sampling, seed=seed, mask=form.make_mask() if form.make_mask else None)
+        own = replace(sampling, seed=seed)
+        if form.grammar is not None:
+            own = replace(own, mask=form.grammar.mask(), grammar=form.grammar.name)
         ids = tuple(prompts[number // n])
-        request = Request(ids, model.translator.end_ids, own, model.adapter, department)
-        choices.append(Choice(number, model, request, stop, form))
+        request = Request(ids, model.translator.end_ids, own, model.adapter, department, stop=tuple(stop))
+        choices.append(Choice(number, model, request, form))
     return EngineAnswer(engine, model, choices, n)
 
 

@@ -35,6 +35,8 @@ from quintet.server.metering import Ledger
 from quintet.server.metrics import Metrics
 from quintet.server.observed_engine import ObservedEngine
 from quintet.server.queued_engine import QueuedEngine
+from quintet.server.response_cache.cached_engine import CachedEngine
+from quintet.server.response_cache.store import make_store
 from quintet.server.schemas import FAILED
 from quintet.server.services import Services
 from quintet.server.tracing import Tracing, tracing_from_environment
@@ -57,8 +59,9 @@ def create_app(
     settings = project.config.serving
     drain = Drain()
     queued = QueuedEngine(engine, drain, seconds=settings.deadline_seconds, max_queue=settings.max_queue)
-    observed = ObservedEngine(queued, metrics)
-    services = Services(current, observed, Catalog(current, observed), metrics, RecentAnswers(current), drain)
+    catalog = Catalog(current, queued)
+    cached = CachedEngine(queued, make_store(settings.cache), catalog.base_digest)
+    services = Services(current, ObservedEngine(cached, metrics), catalog, metrics, RecentAnswers(current), drain)
     app = FastAPI(
         title="Quintet",
         version=__version__,
@@ -84,7 +87,7 @@ def create_app(
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
-            expose_headers=["Retry-After", recording.HEADER, *metering.HEADERS],
+            expose_headers=["Retry-After", recording.HEADER, recording.CACHE_HEADER, *metering.HEADERS],
         )
     observers = [services.answers.remember, log_request, metrics.count_rejection, *([tracing.trace] if tracing else [])]
     app.add_middleware(recording.Recording, observers=observers)

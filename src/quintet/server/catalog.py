@@ -120,9 +120,12 @@ class Catalog:
         experts = await asyncio.to_thread(loaded_experts, self._project, set(self._engine.status.loaded))
         return [expert.name for expert in experts if expert.department in self._project.config.departments]
 
+    def base_digest(self) -> str:
+        """Return what identifies the base's files: seconds for some gigabytes, the first time."""
+        return base_digest(self._base)
+
     async def _check_base(self, expert: Expert) -> None:
-        # Hashing a base of some gigabytes takes seconds, the first time.
-        running = await asyncio.to_thread(base_digest, self._base)
+        running = await asyncio.to_thread(self.base_digest)
         expert.check_base(running, self._project.config.base_model)
 
     async def _bring(self, expert: Expert) -> None:

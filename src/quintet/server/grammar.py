@@ -1,7 +1,8 @@
 """A JSON schema → which tokens may come next. Knows nothing of models, nor of what is asked."""
 
+import hashlib
 import json
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -17,6 +18,18 @@ JSON_OPTIONS: Any = {"whitespace_pattern": " "}
 ANY_OBJECT = {"type": "object"}
 
 
+@dataclass(frozen=True)
+class Grammar:
+    """What answers must be, ready to be followed; `name` is a digest of it."""
+
+    name: str
+    _matcher: "LLMatcher"
+
+    def mask(self) -> LogitMask:
+        """Return what one answer must obey."""
+        return _Mask(self._matcher.deep_copy())
+
+
 class Vocabulary:
     """What the ids of a tokenizer stand for, as bytes: an id may be a part of a character."""
 
@@ -30,11 +43,8 @@ class Vocabulary:
         """Return what an id adds to a text; nothing for one that the tokenizer does not know."""
         return self._tokenizer.decode_bytes([id_]) if id_ < self.size else b""
 
-    def obeying_schema(self, schema: dict[str, Any], field: str) -> Callable[[], LogitMask]:
-        """Return what makes masks that let only JSON of that schema through.
-
-        Raises RequestError, naming `field`, for a schema that cannot be compiled.
-        """
+    def obeying_schema(self, schema: dict[str, Any], field: str) -> Grammar:
+        """Return the grammar of JSON of a schema; raise RequestError, naming `field`, where it cannot be compiled."""
         from llguidance import LLMatcher
 
         try:
@@ -42,8 +52,8 @@ class Vocabulary:
         except (ValueError, RecursionError) as error:
             raise RequestError(f"{field}: the schema cannot be used: {_first_line(error)}", param=field) from error
 
-    def obeying_grammar(self, lark: str, field: str) -> Callable[[], LogitMask]:
-        """Return what makes masks that let only texts of a Lark grammar through; raise RequestError."""
+    def obeying_grammar(self, lark: str, field: str) -> Grammar:
+        """Return a grammar that is written for Lark; raise RequestError, naming `field`."""
         from llguidance import LLMatcher
 
         try:
@@ -51,13 +61,13 @@ class Vocabulary:
         except ValueError as error:
             raise RequestError(f"{field}: cannot be used: {_first_line(error)}", param=field) from error
 
-    def _obeying(self, grammar: str) -> Callable[[], LogitMask]:
+    def _obeying(self, grammar: str) -> Grammar:
         from llguidance import LLMatcher
 
         matcher = LLMatcher(self._tokenizer, grammar, log_level=0)
         if matcher.is_error():
             raise ValueError(matcher.get_error())
-        return lambda: _Mask(matcher.deep_copy())
+        return Grammar(hashlib.sha256(grammar.encode()).hexdigest(), matcher)
 
 
 class _Mask:

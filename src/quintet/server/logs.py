@@ -43,6 +43,7 @@ def describe_request(record: RequestRecord) -> dict[str, Any]:
         "first_token_ms": _most(record, lambda one: None if one.first_token is None else one.first_token - one.arrived),
         "prompt_tokens": record.prompt_tokens if asked else None,
         "completion_tokens": record.tokens if asked else None,
+        "cache": record.cache,
     }
 
 
@@ -61,6 +62,8 @@ def _in_words(record: RequestRecord, fields: dict[str, Any]) -> str:
     words += [word for word in (record.model, record.problem) if word]
     if record.generations:
         words.append(f"{record.prompt_tokens}+{record.tokens} tokens")
+    if record.cache == "hit":
+        words.append("cached")
     return " ".join(words)
 
 

@@ -79,6 +79,8 @@ class Metrics:
         self._tokens_of_request = histogram("vllm:request_generation_tokens", "Tokens of an answer.", TOKENS)
         self._prompt_tokens = counter("vllm:prompt_tokens", "Tokens of prompts that were computed or found computed.")
         self._finished = counter("vllm:request_success", "Answers, by why they ended.", "finished_reason")
+        self._looked_up = counter("quintet_response_cache_queries", "Answers looked up in the response cache.")
+        self._cached = counter("quintet_response_cache_hits", "Those of them that need not be computed.")
         self._rejections = counter("quintet_rejections", "Requests answered with an error, by its code.", "reason")
 
     def _histogram(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
@@ -91,7 +93,8 @@ class Metrics:
         """Make its series before they count: the first of something cannot be seen as a rise from nothing."""
         for metric in (
             self._first_token, self._per_token, self._whole, self._queued, self._prefill,
-            self._decode, self._prompt_of_request, self._tokens_of_request, self._prompt_tokens,
+            self._decode, self._prompt_of_request, self._tokens_of_request, self._prompt_tokens, self._looked_up,
+            self._cached,
         ):  # fmt: skip
             metric.labels(self._model, department)
         for reason in ("stop", "length", "abort"):
@@ -105,7 +108,9 @@ class Metrics:
         self._live[id(generation)] = generation
 
     def token(self, generation: Generation, token: Token, before: float | None) -> None:
-        """Count a token, and the time to it."""
+        """Count a token, and the time to it; those of a cached answer were not generated."""
+        if generation.progress.cache == "hit":
+            return
         now = generation.last_token or 0.0
         self._tokens.count(generation.department, token.id is not None, None if before is None else now - before)
         if before is not None:
@@ -115,8 +120,16 @@ class Metrics:
         self._prompt_tokens.labels(*labels).inc(generation.prompt_tokens)
 
     def ended(self, generation: Generation) -> None:
-        """Count an answer that ended by itself, or that its client left; what failed is a rejection."""
+        """Count an answer that ended by itself, or that its client left; what failed is a rejection.
+
+        One from the cache counts there alone: all else measures how the engine is doing.
+        """
         self._live.pop(id(generation), None)
+        if (outcome := generation.progress.cache) in ("hit", "miss"):
+            self._looked_up.labels(self._model, generation.department).inc()
+        if outcome == "hit":
+            self._cached.labels(self._model, generation.department).inc()
+            return
         began, first, ended = generation.began, generation.first_token, generation.ended or time.monotonic()
         if generation.reason in (None, "error"):
             return
@@ -207,7 +220,7 @@ class _State(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the gauges, and what the engine itself counts."""
-        live = list(self._live.values())
+        live = [one for one in list(self._live.values()) if one.progress.cache != "hit"]
         running = Tally(one.department for one in live if one.began is not None)
         waiting = Tally(one.department for one in live if one.began is None)
         yield self._by_department("vllm:num_requests_running", "Requests that are being answered.", running)

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from quintet.server.answer import Answer, Call, Piece, SaidToken
+from quintet.server.recording import is_cached
 from quintet.server.schemas_openai import (
     CalledFunction,
     ChatAnswerMessage,
@@ -56,6 +57,7 @@ class Reply(ABC):
             choices=[self._choice(piece) for piece in pieces],
             usage=self.usage,
             system_fingerprint=self.answer.answerer.expert,
+            cached=is_cached(),
         )
 
     @abstractmethod

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from quintet.data.examples import Message
-from quintet.engine.base import Engine, LogitMask
+from quintet.engine.base import Engine
 from quintet.errors import ModelError, RequestError
 from quintet.server.answer import Answer
 from quintet.server.answering import Form, answer_to, prepare_answer
 from quintet.server.catalog import Model
-from quintet.server.grammar import ANY_OBJECT, Vocabulary, vocabulary_of
+from quintet.server.grammar import ANY_OBJECT, Grammar, Vocabulary, vocabulary_of
 from quintet.server.schemas_openai import ChatMessage, ChatRequest, CompletionRequest
 from quintet.server.tool_calls import CallFormat, CallReader, find_call_format
 
@@ -39,8 +39,7 @@ class ChatQuestion:
         _check_bias(model, chat.logit_bias)
         vocabulary = await _vocabulary(model) if chat.logprobs else None
         written = await _call_format(model, chat)
-        make_mask = await _mask(model, chat, written)
-        form = Form(make_mask, _make_reader(chat, written), vocabulary)
+        form = Form(await _grammar(model, chat, written), _make_reader(chat, written), vocabulary)
         if written is None:
             messages = [Message(_role(turn), turn.content or "") for turn in chat.messages]
             return await prepare_answer(engine, model, messages, chat.sampling, chat.stop, n=chat.n, form=form)
@@ -145,16 +144,16 @@ async def _vocabulary(model: Model) -> Vocabulary:
     return await asyncio.to_thread(vocabulary_of, model.translator)
 
 
-async def _mask(model: Model, chat: ChatRequest, written: CallFormat | None) -> Callable[[], LogitMask] | None:
-    """Return what makes masks for a call or a format, if any is demanded; raise RequestError for a schema of no use."""
+async def _grammar(model: Model, chat: ChatRequest, written: CallFormat | None) -> Grammar | None:
+    """Return the grammar of a call or a format, if any is demanded; raise RequestError for a schema of no use."""
     wanted = chat.response_format
     if written is not None and chat.demanded:
         if wanted is not None and wanted.type != "text":
             message = "response_format: expected text where a call is demanded by tool_choice; leave one of them out"
             raise RequestError(message, param="response_format")
         vocabulary = await _vocabulary(model)
-        grammar = written.grammar([tool.function.model_dump(exclude_none=True) for tool in chat.demanded])
-        return await asyncio.to_thread(vocabulary.obeying_grammar, grammar, "tools")
+        call = written.grammar([tool.function.model_dump(exclude_none=True) for tool in chat.demanded])
+        return await asyncio.to_thread(vocabulary.obeying_grammar, call, "tools")
     if wanted is None or wanted.type == "text":
         return None
     schema = wanted.json_schema.json_schema if wanted.json_schema else ANY_OBJECT

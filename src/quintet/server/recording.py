@@ -20,10 +20,11 @@ from starlette.types import Message as Event
 
 from quintet.config import BASE
 from quintet.data.examples import Message
-from quintet.engine.base import Progress
+from quintet.engine.base import CacheOutcome, Progress
 from quintet.registry.experts import Expert
 
 HEADER = "x-request-id"
+CACHE_HEADER = "x-cache"
 EndReason = Literal["stop", "length", "abort", "error"]
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -55,11 +56,15 @@ class Generation:
 
 @dataclass
 class RequestRecord:
-    """What is known of one HTTP request; `problem` is the code of the error that it was answered with, if it was."""
+    """What is known of one HTTP request; `problem` is the code of the error that it was answered with, if it was.
+
+    `cache_control` is what its client says of caches, in HTTP's words without their arguments.
+    """
 
     id: str
     method: str
     trace_parent: str | None = None
+    cache_control: frozenset[str] = frozenset()
     began_at: float = field(default_factory=time.time)
     began: float = field(default_factory=time.monotonic)
     ended: float = 0.0
@@ -76,6 +81,12 @@ class RequestRecord:
     def model(self) -> str | None:
         """The expert's version as in `hr@1`, or the bare base, once it is known which of them answers."""
         return self.expert.name if self.expert else self.department
+
+    @property
+    def cache(self) -> CacheOutcome | None:
+        """What the cache had to do with its answers; a hit when all of them were there."""
+        outcomes = {one.progress.cache for one in self.generations} - {None}
+        return outcomes.pop() if len(outcomes) == 1 else "miss" if outcomes else None
 
     @property
     def prompt_tokens(self) -> int:
@@ -126,6 +137,18 @@ def note_generation(generation: Generation) -> None:
         record.generations.append(generation)
 
 
+def cache_control() -> frozenset[str]:
+    """Return what the client says of caches, such as `no-store`."""
+    record = current_request()
+    return record.cache_control if record else frozenset()
+
+
+def is_cached() -> bool:
+    """Whether all answers so far were there before they were asked for."""
+    record = current_request()
+    return record is not None and record.cache == "hit"
+
+
 def note_question(messages: Sequence[Message]) -> None:
     """Note what is asked."""
     if record := current_request():
@@ -153,7 +176,7 @@ class Recording:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        record = RequestRecord(_id_of(headers), scope["method"], headers.get("traceparent"))
+        record = RequestRecord(_id_of(headers), scope["method"], headers.get("traceparent"), _cache_control(headers))
         with recorded(record):
             try:
                 await self._app(scope, receive, self._watch(record, scope, send))
@@ -164,7 +187,10 @@ class Recording:
         async def watched(message: Event) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
-                MutableHeaders(scope=message)[HEADER] = record.id
+                headers = MutableHeaders(scope=message)
+                headers[HEADER] = record.id
+                if record.cache and record.status == 200:
+                    headers[CACHE_HEADER] = record.cache
             elif message["type"] == "http.response.body" and not message.get("more_body", False):
                 # Before its last byte is sent: whoever has read it may ask about it at once.
                 self._end(record, scope)
@@ -185,3 +211,8 @@ class Recording:
 def _id_of(headers: Headers) -> str:
     brought = headers.get(HEADER, "")
     return brought if _ID.fullmatch(brought) else f"req_{secrets.token_hex(12)}"
+
+
+def _cache_control(headers: Headers) -> frozenset[str]:
+    directives = ",".join(headers.getlist("cache-control")).split(",")
+    return frozenset(one.partition("=")[0].strip().lower() for one in directives)

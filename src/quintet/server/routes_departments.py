@@ -14,6 +14,7 @@ from quintet.server.asking import find_answer
 from quintet.server.auth import NEEDS_KEY, ask
 from quintet.server.catalog import Model
 from quintet.server.disconnection import while_connected
+from quintet.server.recording import is_cached
 from quintet.server.schemas import OVER_BUDGET, REFUSED, Query, QueryAnswer
 from quintet.server.services import Served, Services
 
@@ -64,4 +65,5 @@ async def _answer(served: Services, name: str, query: Query) -> QueryAnswer:
         finish_reason=said.finish_reason or "stop",
         latency_ms=round((time.perf_counter() - began) * 1000, 1),
         expert=answer.answerer.expert,
+        cached=is_cached(),
     )

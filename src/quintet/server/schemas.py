@@ -48,7 +48,10 @@ class Query(Body):
 
 
 class QueryAnswer(BaseModel):
-    """The answer to one question; `expert` is the version that gave it, null for the bare base."""
+    """The answer to one question; `expert` is the version that gave it, null for the bare base.
+
+    `cached` says whether it was there before it was asked for.
+    """
 
     model: str
     query: str
@@ -57,6 +60,7 @@ class QueryAnswer(BaseModel):
     finish_reason: Ended
     latency_ms: float
     expert: str | None
+    cached: bool
 
 
 class Feedback(Body):

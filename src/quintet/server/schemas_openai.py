@@ -298,7 +298,10 @@ class ChatChoice(BaseModel):
 
 
 class ChatCompletion(BaseModel):
-    """OpenAI's chat completion; `system_fingerprint` is the expert's version."""
+    """OpenAI's chat completion; `system_fingerprint` is the expert's version.
+
+    `cached`, which OpenAI does not have, says whether the answer was there before it was asked for.
+    """
 
     id: str
     object: Literal["chat.completion"] = "chat.completion"
@@ -307,6 +310,7 @@ class ChatCompletion(BaseModel):
     choices: list[ChatChoice]
     usage: Usage
     system_fingerprint: str | None
+    cached: bool
 
 
 class TextLogprobs(BaseModel):
@@ -337,6 +341,7 @@ class Completion(BaseModel):
     choices: list[TextChoice]
     usage: Usage | None
     system_fingerprint: str | None
+    cached: bool
 
 
 class OpenAIModel(BaseModel):

@@ -97,6 +97,7 @@ def _attributes(record: RequestRecord) -> dict[str, str | int | None]:
         "gen_ai.request.model": record.model,
         "quintet.department": record.department,
         "quintet.request_id": record.id,
+        "quintet.cache": record.cache,
         "gen_ai.usage.input_tokens": record.prompt_tokens or None,
         "gen_ai.usage.output_tokens": record.tokens or None,
     }

@@ -1,0 +1,147 @@
+"""An engine that computes a repeatable answer once: it is in the store, or being computed for another, or computed now.
+
+Stands above the engine's queue, since a kept answer need not wait, and below the keys' accounts, since it is charged
+like any other. Knows nothing of HTTP but what the client said of caches.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing
+
+from quintet import __version__
+from quintet.engine.base import CacheOutcome, Engine, Request, Token
+from quintet.server.recording import cache_control
+from quintet.server.response_cache.entry import pack, unpack
+from quintet.server.response_cache.flight import Flight
+from quintet.server.response_cache.key import is_repeatable, key_of
+from quintet.server.response_cache.store import Store
+from quintet.server.wrapped_engine import WrappedEngine
+
+FORMAT = 1
+"""Of what is kept: another one neither reads nor overwrites it."""
+
+Source = AsyncGenerator[Token]
+
+
+class CachedEngine(WrappedEngine):
+    """An engine whose answers are kept in a store, where there is one, and given again.
+
+    `digest_base` identifies the base's files; it may take long, and is asked in a thread, the first time.
+    """
+
+    def __init__(self, engine: Engine, store: Store | None, digest_base: Callable[[], str]) -> None:
+        super().__init__(engine)
+        self._store = store
+        self._digest_base = digest_base
+        self._model: str | None = None
+        self._flights: dict[str, Flight] = {}
+        self._keeping: set[asyncio.Task[None]] = set()
+
+    async def generate(self, request: Request) -> AsyncGenerator[Token]:
+        """Yield the answer token by token; one that could be another next time is the engine's alone."""
+        if self._store is None:
+            answer = self._engine.generate(request)
+        elif "no-store" in cache_control() or not is_repeatable(request.sampling):
+            _note(request, "bypass")
+            answer = self._engine.generate(request)
+        else:
+            answer = self._answer(self._store, request)
+        async with aclosing(answer) as tokens:
+            async for token in tokens:
+                yield token
+
+    async def use(self, store: Store | None) -> None:
+        """Keep answers there from now on, or nowhere."""
+        before, self._store = self._store, store
+        if before is not None:
+            await before.close()
+
+    async def close(self) -> None:
+        """Let the engine finish, and keep what it answered."""
+        await self._engine.close()
+        await asyncio.gather(*self._keeping)
+        await self.use(None)
+
+    async def _answer(self, store: Store, request: Request) -> AsyncGenerator[Token]:
+        key = key_of(request, await self._name_model())
+        kept = await self._look_up(store, key, request)
+        given: list[Token] = []
+        try:
+            for source, is_last in self._sources(store, kept, key, request, given):
+                try:
+                    async with aclosing(source) as tokens:
+                        async for token in tokens:
+                            given.append(token)
+                            yield token
+                except Exception:
+                    if is_last:
+                        raise
+                if given and given[-1].finish_reason:
+                    return
+        except GeneratorExit:
+            # Who has the same stop strings will not read on either.
+            if request.stop and len(given) > len(kept) and not given[-1].finish_reason:
+                self._keep(store, key, given)
+            raise
+
+    async def _look_up(self, store: Store, key: str, request: Request) -> list[Token]:
+        """Return what is kept of the answer: nothing, all of it, or all up to where its reader stopped."""
+        if "no-cache" in cache_control() or key in self._flights:
+            return []
+        data = await store.get(key)
+        return (unpack(key, data) or []) if data else []
+
+    def _sources(
+        self, store: Store, kept: Sequence[Token], key: str, request: Request, given: Sequence[Token]
+    ) -> Iterator[tuple[Source, bool]]:
+        """Yield where the answer comes from, each when the one before did not have all of it, and whether it must."""
+        wants_new = "no-cache" in cache_control()
+        if kept:
+            _note(request, "hit")
+            yield _replay(kept), False
+        if not wants_new and (flight := self._flights.get(key)):
+            # It may fail by what concerns only the one who asked first, such as a deadline.
+            _note(request, "hit")
+            yield flight.read(len(given)), False
+        _note(request, "bypass" if wants_new else "miss")
+        others = None if wants_new else self._flights.get(key)
+        yield (others or self._begin(store, key, request)).read(len(given)), True
+
+    def _begin(self, store: Store, key: str, request: Request) -> Flight:
+        def ended(flight: Flight) -> None:
+            if flight.is_whole:
+                self._keep(store, key, flight.tokens).add_done_callback(lambda _: forget(flight))
+            else:
+                forget(flight)
+
+        def forget(flight: Flight) -> None:
+            if self._flights.get(key) is flight:
+                del self._flights[key]
+
+        flight = Flight(self._engine.generate(request), ended)
+        self._flights.setdefault(key, flight)
+        return flight
+
+    def _keep(self, store: Store, key: str, tokens: Sequence[Token]) -> asyncio.Task[None]:
+        """Begin to keep an answer: nobody who has it waits for that."""
+        keeping = asyncio.create_task(store.put(key, pack(key, tokens)))
+        self._keeping.add(keeping)
+        keeping.add_done_callback(self._keeping.discard)
+        return keeping
+
+    async def _name_model(self) -> str:
+        """Return what identifies the model beside its expert: all that answers could differ by between two servers."""
+        if self._model is None:
+            base = await asyncio.to_thread(self._digest_base)
+            self._model = f"{FORMAT} {__version__} {base} {self.device.dtype} {self.context_length}"
+        return self._model
+
+
+async def _replay(tokens: Sequence[Token]) -> Source:
+    for token in tokens:
+        yield token
+
+
+def _note(request: Request, outcome: CacheOutcome) -> None:
+    if request.progress is not None:
+        request.progress.cache = outcome

@@ -22,6 +22,7 @@ from quintet.server import (
     routes_metrics,
     routes_openai,
     routes_status,
+    routing,
 )
 from quintet.server.answered import RecentAnswers
 from quintet.server.auth import Authentication, Door
@@ -37,6 +38,7 @@ from quintet.server.observed_engine import ObservedEngine
 from quintet.server.queued_engine import QueuedEngine
 from quintet.server.response_cache.cached_engine import CachedEngine
 from quintet.server.response_cache.store import make_store
+from quintet.server.routing import LiveRouter
 from quintet.server.schemas import FAILED
 from quintet.server.services import Services
 from quintet.server.tracing import Tracing, tracing_from_environment
@@ -61,7 +63,8 @@ def create_app(
     queued = QueuedEngine(engine, drain, seconds=settings.deadline_seconds, max_queue=settings.max_queue)
     catalog = Catalog(current, queued)
     cached = CachedEngine(queued, make_store(settings.cache), catalog.base_digest)
-    services = Services(current, ObservedEngine(cached, metrics), catalog, metrics, RecentAnswers(current), drain)
+    answers, router = RecentAnswers(current), LiveRouter(project)
+    services = Services(current, ObservedEngine(cached, metrics), catalog, metrics, answers, router, drain)
     app = FastAPI(
         title="Quintet",
         version=__version__,
@@ -87,7 +90,13 @@ def create_app(
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
-            expose_headers=["Retry-After", recording.HEADER, recording.CACHE_HEADER, *metering.HEADERS],
+            expose_headers=[
+                "Retry-After",
+                recording.HEADER,
+                recording.CACHE_HEADER,
+                *metering.HEADERS,
+                *routing.HEADERS,
+            ],
         )
     observers = [services.answers.remember, log_request, metrics.count_rejection, *([tracing.trace] if tracing else [])]
     app.add_middleware(recording.Recording, observers=observers)

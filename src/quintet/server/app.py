@@ -57,7 +57,7 @@ def create_app(
     drain = Drain()
     queued = QueuedEngine(engine, drain, seconds=settings.deadline_seconds, max_queue=settings.max_queue)
     catalog = Catalog(project, queued)
-    cached = CachedEngine(queued, make_store(settings.cache), catalog.base_digest)
+    cached = CachedEngine(queued, make_store(project), catalog.base_digest)
     services = Services(project, ObservedEngine(cached, metrics), catalog, metrics, RecentAnswers(project), drain)
     app = FastAPI(
         title="Quintet",

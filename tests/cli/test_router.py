@@ -53,6 +53,22 @@ def test_measuring_tells_of_data_that_has_changed(quintet: Shell, company: Path)
     assert "has changed since: quintet router train" in quintet("evaluate", "router", "-p", company)[2]
 
 
+def test_a_question_finds_its_department(quintet: Shell, company: Path) -> None:
+    quintet("router", "train", "-p", company)
+    code, _, err = quintet("ask", "What is annual leave?", "-p", company)
+    assert code == 4
+    assert err.startswith("hr (")
+    assert "department 'hr' has no expert yet" in err
+
+
+def test_one_that_is_nobodys_is_answered_by_a_choice(quintet: Shell, company: Path) -> None:
+    quintet("router", "train", "-p", company)
+    code, _, err = quintet("ask", "Why is the sky blue?", "-p", company)
+    assert code == 5
+    assert "\n- finance: Answers finance questions.\n" in err
+    assert err.endswith("\nName one with --department.\n")
+
+
 def test_training_experts_trains_the_router(trained: Project, quintet: Shell) -> None:
     assert "is up to date" in quintet("router", "train", "-p", trained.root)[1]
 

@@ -29,6 +29,7 @@ from quintet.registry.releases import release, rollback
 from quintet.server.app import create_app
 from tests.conftest import write_project
 from tests.server.conftest import MakeExpert, ScriptedEngine
+from tests.server.routers import save_router
 
 TRAINED = ("tax", "estates")
 DEPARTMENTS = (*TRAINED, "family")
@@ -50,6 +51,7 @@ def firm(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, make_expert:
     for number, name in enumerate(TRAINED):
         make_expert(Project.load(root), name, seed=number)
         make_expert(Project.load(root), name, version=2, seed=number + 10, released=False)
+    save_router(Project.load(root), **{name: name for name in TRAINED})
     return root
 
 
@@ -145,6 +147,7 @@ class Firm(RuleBasedStateMachine):
     def requests(self, *names: str) -> Iterator[tuple[str, str]]:
         if not names:
             yield from (("GET", path) for path in ("/", "/health", "/openapi.json", "/api/models", "/v1/models"))
+            yield from (("POST", path) for path in ("/api/ask", "/v1/chat/completions?auto"))
         for name in names or DEPARTMENTS:
             for model in (name, f"{name}@1", f"{name}@9"):
                 yield "GET", f"/v1/models/{model}"

@@ -20,7 +20,7 @@ from quintet.cli.export import export
 from quintet.cli.keys import keys as keys_group
 from quintet.cli.plan import plan as plan_command
 from quintet.cli.release import release, release_all, releases, rollback
-from quintet.cli.router import keep_router
+from quintet.cli.router import find_department, keep_router
 from quintet.cli.router import router as router_group
 from quintet.cli.train import fail_unless_all, train, train_each
 from quintet.config import BASE, CONFIG_NAME, KeyMode, LogFormat, Project
@@ -130,7 +130,12 @@ def serve(
 
 def ask(
     question: Annotated[str, typer.Argument(help="The question.")],
-    department: Annotated[str, typer.Option("--department", "-d", help="Who is asked; 'base' is the bare base.")],
+    department: Annotated[
+        str | None,
+        typer.Option(
+            "--department", "-d", help="Who is asked; 'base' is the bare base.", show_default="whom the question is for"
+        ),
+    ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 256,
     temperature: Annotated[float, typer.Option(min=0, max=2, help="0 is greedy.")] = 0.0,
     project: Folder = HERE,
@@ -138,16 +143,17 @@ def ask(
 ) -> None:
     """Ask one question here and now, without a server.
 
-    [bold]Example:[/] quintet ask "How long does probation last?" -d hr
+    [bold]Examples:[/] quintet ask "How long does probation last?" · quintet ask "Who wrote Hamlet?" -d base
     """
     from quintet.engine.base import Sampling
     from quintet.registry.releases import released_expert
 
     opened = Project.load(project)
-    if department != BASE:
-        released_expert(opened, department)  # before the base is loaded, which takes a while
+    name = department or find_department(opened, question)
+    if name != BASE:
+        released_expert(opened, name)  # before the base is loaded, which takes a while
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
-    answer = asyncio.run(_answer(opened, department, question, sampling, streamed=not as_json))
+    answer = asyncio.run(_answer(opened, name, question, sampling, streamed=not as_json))
     if as_json:
         print_json(answer)
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from quintet.cli.console import HERE, AsJson, Folder, complain, err, out, print_json
 from quintet.config import Project
-from quintet.errors import QuintetError
+from quintet.errors import QuintetError, RequestError
 
 if TYPE_CHECKING:
     from quintet.router.measuring import RouterScores, Sent
@@ -48,6 +48,19 @@ def keep_router(project: Project) -> None:
         _train(project)
     except QuintetError as error:
         complain(f"router: {error}")
+
+
+def find_department(project: Project, question: str) -> str:
+    """Return whom a question is for, and say so; raise RequestError when that is not clear."""
+    from quintet.router.router import Router, router_path
+    from quintet.router.routing import route
+
+    routing = route(Router.load(router_path(project)), project, [question])
+    if routing.model is None:
+        raise RequestError(f"{routing.said}\nName one with --department.", code="department_unclear")
+    sure = f"{routing.ranked[0].probability:.0%} sure" if routing.department else "it is for no department"
+    err.print(f"{routing.model} ({sure})", style="dim")
+    return routing.model
 
 
 def evaluate_router(project: Project, *, as_json: bool) -> None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
-LONGEST_TEXT = 2000
+LONGEST_TEXT = 500
 """Characters of a question that are read: no longer question says more about whose it is."""
 _WORD = re.compile(r"\w+")
 _LENGTHS = (3, 4, 5)

@@ -21,6 +21,7 @@ from quintet.server import (
     routes_metrics,
     routes_openai,
     routes_status,
+    routing,
 )
 from quintet.server.answered import RecentAnswers
 from quintet.server.auth import Authentication, Door
@@ -35,6 +36,7 @@ from quintet.server.observed_engine import ObservedEngine
 from quintet.server.queued_engine import QueuedEngine
 from quintet.server.response_cache.cached_engine import CachedEngine
 from quintet.server.response_cache.store import make_store
+from quintet.server.routing import LiveRouter
 from quintet.server.schemas import FAILED
 from quintet.server.services import Services
 from quintet.server.tracing import Tracing, tracing_from_environment
@@ -58,7 +60,8 @@ def create_app(
     queued = QueuedEngine(engine, drain, seconds=settings.deadline_seconds, max_queue=settings.max_queue)
     catalog = Catalog(project, queued)
     cached = CachedEngine(queued, make_store(project), catalog.base_digest)
-    services = Services(project, ObservedEngine(cached, metrics), catalog, metrics, RecentAnswers(project), drain)
+    answers, router = RecentAnswers(project), LiveRouter(project)
+    services = Services(project, ObservedEngine(cached, metrics), catalog, metrics, answers, router, drain)
     app = FastAPI(
         title="Quintet",
         version=__version__,
@@ -83,7 +86,13 @@ def create_app(
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
-            expose_headers=["Retry-After", recording.HEADER, recording.CACHE_HEADER, *metering.HEADERS],
+            expose_headers=[
+                "Retry-After",
+                recording.HEADER,
+                recording.CACHE_HEADER,
+                *metering.HEADERS,
+                *routing.HEADERS,
+            ],
         )
     observers = [services.answers.remember, log_request, metrics.count_rejection, *([tracing.trace] if tracing else [])]
     app.add_middleware(recording.Recording, observers=observers)

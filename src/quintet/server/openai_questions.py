@@ -31,7 +31,18 @@ class ChatQuestion:
     @property
     def beginning(self) -> str:
         """The first of what the user says."""
-        return next((turn.content or "" for turn in self.chat.messages if turn.role == "user"), "")
+        return next(iter(self.turns), "")
+
+    @property
+    def turns(self) -> list[str]:
+        """All that the user says, in order."""
+        return [turn.content or "" for turn in self.chat.messages if turn.role == "user"]
+
+    @property
+    def takes_any_text(self) -> bool:
+        """Whether the answer may be any text: no JSON, no call."""
+        wanted = self.chat.response_format
+        return not self.chat.demanded and (wanted is None or wanted.type == "text")
 
     async def to_expert(self, engine: Engine, model: Model) -> Answer:
         """Put the base's template around it."""
@@ -61,8 +72,18 @@ class TextQuestion:
     @property
     def beginning(self) -> str:
         """The first text."""
+        return next(iter(self.turns), "")
+
+    @property
+    def turns(self) -> list[str]:
+        """The first text, which stands for all of them; none where it is token ids."""
         first = self.request.prompt[0]
-        return first if isinstance(first, str) else ""
+        return [first] if isinstance(first, str) else []
+
+    @property
+    def takes_any_text(self) -> bool:
+        """Whether the answer may be any text: what goes on from another may not."""
+        return False
 
     async def to_expert(self, engine: Engine, model: Model) -> Answer:
         """Put nothing around it."""

@@ -25,6 +25,7 @@ from quintet.registry.experts import Expert
 
 HEADER = "x-request-id"
 CACHE_HEADER = "x-cache"
+HEADERS = (HEADER, CACHE_HEADER)
 EndReason = Literal["stop", "length", "abort", "error"]
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 

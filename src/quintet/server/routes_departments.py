@@ -1,4 +1,4 @@
-"""One question, one answer: by department, or by the name of any model. Knows nothing of conversations."""
+"""One question, one answer: by department, by the name of any model, or by whom it is for. Knows no conversations."""
 
 import time
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from quintet.data.examples import Message
 from quintet.engine.base import Engine
 from quintet.errors import UnknownModelError
+from quintet.router.routing import Choice
 from quintet.server.answer import Answer
 from quintet.server.answering import prepare_answer
 from quintet.server.asking import find_answer
@@ -15,7 +16,8 @@ from quintet.server.auth import NEEDS_KEY, ask
 from quintet.server.catalog import Model
 from quintet.server.disconnection import while_connected
 from quintet.server.recording import is_cached
-from quintet.server.schemas import OVER_BUDGET, REFUSED, Query, QueryAnswer
+from quintet.server.routing import AUTO, DIGITS, NobodysAnswer, find_department
+from quintet.server.schemas import OVER_BUDGET, REFUSED, DepartmentChoice, Likely, Query, QueryAnswer, RoutedAnswer
 from quintet.server.services import Served, Services
 
 router = APIRouter(
@@ -23,10 +25,17 @@ router = APIRouter(
 )
 
 
-@router.post("/infer/{model}", summary="Ask any model by name: a department, a version (hr@1), or base")
-async def infer(request: Request, model: str, query: Query, served: Served) -> QueryAnswer:
-    """Answer one question by the model of that name."""
-    return await while_connected(request, _answer(served, model, query))
+@router.post("/infer/{model}", summary="Ask any model by name: a department, a version (hr@1), base, or auto")
+async def infer(request: Request, model: str, query: Query, served: Served) -> RoutedAnswer | QueryAnswer:
+    """Answer one question by the model of that name; by `auto`, as `/api/ask` does."""
+    answer = _routed(served, query) if model == AUTO else _answer(served, model, query)
+    return await while_connected(request, answer)
+
+
+@router.post("/ask", summary="Ask whichever department the question is for")
+async def ask_anyone(request: Request, query: Query, served: Served) -> RoutedAnswer:
+    """Find the department that a question is for, of those that the caller may ask, and have it answer."""
+    return await while_connected(request, _routed(served, query))
 
 
 @router.post("/{department}", summary="Ask a department")
@@ -67,3 +76,32 @@ async def _answer(served: Services, name: str, query: Query) -> QueryAnswer:
         expert=answer.answerer.expert,
         cached=is_cached(),
     )
+
+
+async def _routed(served: Services, query: Query) -> RoutedAnswer:
+    began = time.perf_counter()
+    routing = await find_department(served, [query.query])
+    answer: Answer = NobodysAnswer(routing.said)
+    if routing.model is not None:
+        answer = await find_answer(served, _Question(routing.model, query))
+    (said,) = await answer.whole()
+    likely = [Likely(department=one.department, probability=round(one.probability, DIGITS)) for one in routing.ranked]
+    return RoutedAnswer(
+        model=routing.model,
+        department=routing.department,
+        probability=likely[0].probability if routing.department else None,
+        runner_up=likely[1] if routing.department and len(likely) > 1 else None,
+        choices=[_choice(choice) for choice in routing.choices],
+        query=query.query,
+        response=said.text,
+        tokens_generated=answer.completion_tokens,
+        finish_reason=said.finish_reason or "stop",
+        latency_ms=round((time.perf_counter() - began) * 1000, 1),
+        expert=answer.answerer.expert,
+        cached=is_cached(),
+    )
+
+
+def _choice(choice: Choice) -> DepartmentChoice:
+    probability = None if choice.probability is None else round(choice.probability, DIGITS)
+    return DepartmentChoice(department=choice.department, description=choice.description, probability=probability)

@@ -2,19 +2,20 @@
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Request, Response
 
 from quintet.config import BASE
+from quintet.errors import NoRouterError, RequestError
 from quintet.registry.experts import Expert
 from quintet.server.answer import Answer
-from quintet.server.asking import Question, find_answer
+from quintet.server.asking import find_answer
 from quintet.server.auth import NEEDS_KEY, ask
 from quintet.server.disconnection import while_connected
 from quintet.server.openai_answers import ChatReply, Reply, TextReply
 from quintet.server.openai_questions import ChatQuestion, TextQuestion
+from quintet.server.routing import AUTO, NobodysAnswer, find_department, routing_headers
 from quintet.server.schemas import OVER_BUDGET, REFUSED
 from quintet.server.schemas_openai import (
     ChatCompletion,
@@ -29,6 +30,8 @@ from quintet.server.streaming import stream
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"], dependencies=[*NEEDS_KEY], responses=REFUSED)
 
+Asked = TypeVar("Asked", ChatRequest, CompletionRequest)
+
 STREAMED: dict[int | str, dict[str, Any]] = {
     200: {"description": "The answer: whole, or with `stream` as events.", "content": {"text/event-stream": {}}}
 }
@@ -40,12 +43,15 @@ async def models(served: Served) -> OpenAIModels:
     entries = await served.catalog.entries()
     listed = [_listed(entry.name, entry.expert, served) for entry in entries if entry.expert]
     base = [_listed(BASE, None, served)] if BASE in served.project.models else []
-    return OpenAIModels(data=[*listed, *base])
+    routed = [_listed(AUTO, None, served)] if await _routes(served) else []
+    return OpenAIModels(data=[*listed, *routed, *base])
 
 
 @router.get("/models/{model}", summary="One model, as OpenAI lists it")
 async def model(model: str, served: Served) -> OpenAIModel:
     """Say whether there is a model of that name."""
+    if model == AUTO and await _routes(served):
+        return _listed(AUTO, None, served)
     return _listed(model, await asyncio.to_thread(served.catalog.find, model), served)
 
 
@@ -56,9 +62,9 @@ async def model(model: str, served: Served) -> OpenAIModel:
     dependencies=[Depends(ask)],
     responses={**OVER_BUDGET, **STREAMED},
 )
-async def chat_completions(request: Request, chat: ChatRequest, served: Served) -> Any:
-    """Answer a conversation."""
-    return await while_connected(request, _answer(served, ChatQuestion(chat), partial(ChatReply, chat)))
+async def chat_completions(request: Request, response: Response, chat: ChatRequest, served: Served) -> Any:
+    """Answer a conversation; as `auto`, by the department that it is for."""
+    return await while_connected(request, _answer(served, chat, ChatQuestion, ChatReply, response))
 
 
 @router.post(
@@ -68,14 +74,52 @@ async def chat_completions(request: Request, chat: ChatRequest, served: Served) 
     dependencies=[Depends(ask)],
     responses={**OVER_BUDGET, **STREAMED},
 )
-async def completions(request: Request, completion: CompletionRequest, served: Served) -> Any:
+async def completions(request: Request, response: Response, completion: CompletionRequest, served: Served) -> Any:
     """Go on from each prompt."""
-    return await while_connected(request, _answer(served, TextQuestion(completion), partial(TextReply, completion)))
+    return await while_connected(request, _answer(served, completion, TextQuestion, TextReply, response))
 
 
-async def _answer(served: Services, question: Question, make_reply: Callable[[Answer], Reply]) -> Any:
-    reply = make_reply(await find_answer(served, question))
+async def _answer(
+    served: Services,
+    asked: Asked,
+    make_question: Callable[[Asked], ChatQuestion | TextQuestion],
+    make_reply: Callable[[Asked, Answer], Reply],
+    response: Response,
+) -> Any:
+    question = make_question(asked)
+    if asked.model != AUTO:
+        return await _send(make_reply(asked, await find_answer(served, question)))
+    routing = await find_department(served, question.turns[::-1])
+    answer: Answer
+    if routing.model is None:
+        _check_takes(question, routing.said)
+        answer = NobodysAnswer(routing.said, asked.n)
+    else:
+        asked = asked.model_copy(update={"model": routing.model})
+        answer = await find_answer(served, make_question(asked))
+    sent = await _send(make_reply(asked, answer))
+    headers = sent.headers if isinstance(sent, Response) else response.headers
+    headers.update(routing_headers(routing))
+    return sent
+
+
+async def _send(reply: Reply) -> Any:
     return await stream(reply) if reply.request.stream else reply.whole(await reply.answer.whole())
+
+
+def _check_takes(question: ChatQuestion | TextQuestion, said: str) -> None:
+    """Raise RequestError where a sentence is no answer to the question."""
+    if not question.takes_any_text:
+        raise RequestError(f"model: {said}", param="model", code="department_unclear")
+
+
+async def _routes(served: Services) -> bool:
+    """Whether `auto` finds anybody for this caller."""
+    try:
+        known = (await asyncio.to_thread(served.router.current)).departments
+    except NoRouterError:
+        return False
+    return any(name in known for name in served.project.config.departments)
 
 
 def _listed(name: str, expert: Expert | None, served: Services) -> OpenAIModel:

@@ -63,6 +63,42 @@ class QueryAnswer(BaseModel):
     cached: bool
 
 
+class DepartmentChoice(BaseModel):
+    """A department, what it is for, and how likely a question is for it; null where the router does not know it."""
+
+    department: str
+    description: str
+    probability: float | None
+
+
+class Likely(BaseModel):
+    """A department, and how likely a question is for it."""
+
+    department: str
+    probability: float
+
+
+class RoutedAnswer(BaseModel):
+    """The answer to a question that was sent to the department that it is for, and how sure that is.
+
+    `department` is null where none was likely enough: then the base answered (`model` is `base`), or nobody did
+    (`model` is null, and `choices` are the departments to choose from, if there are any).
+    """
+
+    model: str | None
+    department: str | None
+    probability: float | None
+    runner_up: Likely | None
+    choices: list[DepartmentChoice]
+    query: str
+    response: str
+    tokens_generated: int
+    finish_reason: Ended
+    latency_ms: float
+    expert: str | None
+    cached: bool
+
+
 class Feedback(Body):
     """What somebody thinks of an answer, by the id that came in its `X-Request-Id`."""
 

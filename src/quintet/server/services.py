@@ -14,6 +14,7 @@ from quintet.server.catalog import Catalog
 from quintet.server.draining import Drain
 from quintet.server.metering import MeteredEngine
 from quintet.server.metrics import Metrics
+from quintet.server.routing import LiveRouter
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Services:
     catalog: Catalog
     metrics: Metrics
     answers: RecentAnswers
+    router: LiveRouter
     drain: Drain
     started: int = field(default_factory=lambda: int(time.time()))
 

@@ -62,7 +62,7 @@ def create_app(
     drain = Drain()
     queued = QueuedEngine(engine, drain, seconds=settings.deadline_seconds, max_queue=settings.max_queue)
     catalog = Catalog(current, queued)
-    cached = CachedEngine(queued, make_store(settings.cache), catalog.base_digest)
+    cached = CachedEngine(queued, make_store(project), catalog.base_digest)
     answers, router = RecentAnswers(current), LiveRouter(project)
     services = Services(current, ObservedEngine(cached, metrics), catalog, metrics, answers, router, drain)
     app = FastAPI(

@@ -259,7 +259,26 @@ def test_a_cache_is_a_store_a_size_and_a_time_or_off(written: str, expected: tup
         ("{size: big}", "serving.cache.size: expected a size such as 4GB or 512MB, found 'big'"),
         ("{tll: 1h}", "serving.cache.tll: unknown key; did you mean 'ttl'?"),
         ("on", "serving.cache.store: "),
+        ("{store: disk}", "serving.cache.store: value error, expected memory, off, or one such as redis://"),
     ],
 )
 def test_a_cache_that_cannot_be_is_refused(written: str, refused: str) -> None:
     assert refused in refusal(GOOD + f"serving: {{cache: {written}}}\n")
+
+
+@pytest.mark.parametrize(
+    "written", ["'redys://:s3cret@host'", "{store: 'http://:s3cret@host'}", "['redis://:s3cret@host']"]
+)
+def test_a_url_of_a_cache_that_cannot_be_is_not_shown(written: str) -> None:
+    message = refusal(GOOD + f"serving: {{cache: {written}}}\n")
+    assert message.startswith("quintet.yaml:13: serving.cache")
+    assert "s3cret" not in message
+
+
+def test_the_url_of_a_cache_takes_its_password_from_the_environment(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = project.root / "quintet.yaml"
+    path.write_text(path.read_text() + "serving: {cache: {store: 'redis://:${REDIS_WORD}@host/0', ttl: 2h}}\n")
+    monkeypatch.setenv("REDIS_WORD", "p@ss")
+    assert Project.load(project.root).cache_store == "redis://:p%40ss@host/0"

@@ -2,6 +2,7 @@
 
     QuintetError                  1   500
     ├── ConfigError               2   500   quintet.yaml is wrong
+    │   └── RefusedConfigError    2   409   a running server keeps the one it has
     ├── DataError                 3   500   a row of a data file is wrong
     ├── ModelError                4   500   a base model or an expert cannot be loaded
     │   ├── UnknownModelError     4   404   no model of that name
@@ -48,6 +49,18 @@ class ConfigError(QuintetError):
 
     exit_code = 2
     code = "config_error"
+
+
+class RefusedConfigError(ConfigError):
+    """A running server was told to read a configuration that cannot be used; it keeps the one it has."""
+
+    status = 409
+    code = "config_refused"
+
+    def __init__(self, problems: str) -> None:
+        super().__init__(
+            f"nothing is changed, since quintet.yaml cannot be used; mend it and reload again:\n{problems}"
+        )
 
 
 class DataError(QuintetError):

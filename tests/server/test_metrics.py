@@ -18,6 +18,7 @@ from quintet.engine.torch_runner import TorchRunner
 from quintet.errors import BusyError
 from quintet.registry.keys import create_key
 from quintet.server.app import create_app
+from quintet.server.current import Current
 from quintet.server.metrics import Metrics
 from quintet.server.observed_engine import ObservedEngine
 from tests.conftest import write_project
@@ -82,7 +83,7 @@ def test_an_answer_is_counted_and_timed_for_its_department(served: Project) -> N
 def test_the_real_engine_says_when_it_begins_and_what_its_cache_holds(served: Project) -> None:
     async def ask() -> tuple[str, str, str]:
         engine = MixedEngine(TorchRunner(served.config.base_model, "cpu"))
-        metrics = Metrics(served, lambda: engine.status)
+        metrics = Metrics(Current(served), lambda: engine.status)
         request = Request(tuple(range(3, 103)), (), Sampling(4, 0), department="hr")
         before = metrics.text()
         tokens = ObservedEngine(engine, metrics).generate(request)
@@ -109,7 +110,7 @@ def test_the_real_engine_says_when_it_begins_and_what_its_cache_holds(served: Pr
 def test_who_waits_is_not_said_to_run(served: Project) -> None:
     async def ask() -> str:
         engine = ScriptedEngine([Token(40)], pause=10)
-        metrics = Metrics(served, lambda: engine.status)
+        metrics = Metrics(Current(served), lambda: engine.status)
         observed = ObservedEngine(engine, metrics)
         answering = observed.generate(Request((1,), (), Sampling(), department="hr"))
         await anext(answering)

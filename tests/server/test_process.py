@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import socket
@@ -34,6 +35,7 @@ import sys
 from pathlib import Path
 from quintet.config import Project
 from quintet.engine.base import DeviceInfo, EngineStatus
+from quintet.server import process
 from quintet.server.app import create_app
 
 class Idle:
@@ -96,8 +98,8 @@ def test_a_process_that_is_told_to_end_answers_what_it_has_begun_and_nothing_new
 
 
 @contextmanager
-def draining_server(project: Project, engine: ScriptedEngine) -> Iterator[tuple[str, Callable[[], None]]]:
-    """A server in this process; its address, and what tells it to end as a signal would."""
+def draining_server(project: Project, engine: ScriptedEngine) -> Iterator[tuple[str, Callable[..., None]]]:
+    """A server in this process; its address, and what gives it a signal, by itself the one to end."""
     server = make_server(create_app(project, engine), project.config.serving)
     loops: list[asyncio.AbstractEventLoop] = []
 
@@ -105,8 +107,8 @@ def draining_server(project: Project, engine: ScriptedEngine) -> Iterator[tuple[
         loops.append(asyncio.get_running_loop())
         await server.serve([listener])
 
-    def end() -> None:
-        loops[0].call_soon_threadsafe(server.take_signal, signal.SIGTERM)
+    def signalled(number: int = signal.SIGTERM) -> None:
+        loops[0].call_soon_threadsafe(server.take_signal, number)
 
     with listen("127.0.0.1", 0) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -114,7 +116,7 @@ def draining_server(project: Project, engine: ScriptedEngine) -> Iterator[tuple[
         thread.start()
         assert eventually(lambda: server.started)
         try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}", end
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}", signalled
         finally:
             server.should_exit = True
             thread.join()
@@ -163,6 +165,33 @@ def test_a_second_signal_ends_the_process_at_once(project: Project, monkeypatch:
         assert not ends
         end()
         assert eventually(lambda: ends == [128 + signal.SIGTERM])
+
+
+def test_a_hangup_has_it_read_its_config_and_one_that_is_bad_changes_nothing(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "quintet.server")
+    file = project.root / "quintet.yaml"
+    written = file.read_text()
+    with draining_server(project, ScriptedEngine([])) as (url, signalled):
+        for line, says in (
+            ("legal: {description: Contracts., data: departments/hr.jsonl}", "quintet.yaml is read again: added legal"),
+            ("legal: 3", "what was read before stays: "),
+        ):
+            file.write_text(written.replace("departments:\n", f"departments:\n  {line}\n"))
+            signalled(signal.SIGHUP)
+            assert eventually(lambda says=says: says in caplog.text)  # type: ignore[misc]
+            names = [one["name"] for one in httpx.get(f"{url}/api/models").json()["models"]]
+            assert names == ["legal", "hr", "finance"]
+    assert "quintet.yaml:4: departments.legal: " in caplog.text
+
+
+def test_a_server_whose_terminal_was_closed_ends(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "isatty", lambda number: True)
+    with draining_server(project, ScriptedEngine([])) as (url, signalled):
+        monkeypatch.setattr(os, "isatty", lambda number: False)
+        signalled(signal.SIGHUP)
+        assert eventually(lambda: ready(url) == 0)
 
 
 class Dead(ScriptedEngine):

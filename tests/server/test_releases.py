@@ -16,6 +16,7 @@ from quintet.engine.torch_runner import TorchRunner
 from quintet.registry.releases import live, pick, release
 from quintet.server.app import create_app
 from quintet.server.catalog import Catalog
+from quintet.server.current import Current
 from tests.server.conftest import MakeExpert, ScriptedEngine, Serve
 from tests.server.test_serving import with_serving
 
@@ -160,7 +161,7 @@ def test_a_release_whose_files_are_elsewhere_is_fetched_when_it_is_asked(
     there.mkdir()
     (there / "quintet.yaml").write_text(path.read_text())
     make_expert(Project.load(project.root))
-    catalog = Catalog(Project.load(there), engine)
+    catalog = Catalog(Current(Project.load(there)), engine)
     (entry, _) = asyncio.run(catalog.entries())
     assert (entry.status, entry.problem) == ("not loaded", None)
     model = asyncio.run(catalog.open("hr"))

@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 
 from quintet import __version__
+from quintet.cli.audit import audit
 from quintet.cli.bench import bench
 from quintet.cli.console import HERE, AsJson, Folder, complain, err, out, print_json
 from quintet.cli.data import data
@@ -164,10 +165,11 @@ async def _answer(
     from quintet.data.examples import Message
     from quintet.server.answering import prepare_answer
     from quintet.server.catalog import Catalog
+    from quintet.server.current import Current
 
     with err.status("Loading the model"):
         engine = _load_engine(project)
-        model = await Catalog(project, engine).open(name, question)
+        model = await Catalog(Current(project), engine).open(name, question)
     try:
         answer = await prepare_answer(engine, model, [Message("user", question)], sampling)
         text, reason = "", None
@@ -297,6 +299,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "serve": serve,
     "ask": ask,
     "export": export,
+    "audit": audit,
 }
 for name, command in _COMMANDS.items():
     app.command(name)(command)

@@ -129,10 +129,14 @@ def _explain(error: ValidationError, tree: yaml.Node | None, path: Path, prefix:
         elif problem["type"].startswith("byte_size"):
             lines.append(f"{start}expected a size such as 4GB or 512MB, found {problem['input']!r}")
         else:
-            # A URL of the registry may hold a password.
-            found = "something else" if where[0] == "registry" else repr(problem["input"])
+            found = "something else" if _may_be_secret(where) else repr(problem["input"])
             lines.append(f"{start}{problem['msg'].lower()}, found {found}")
     return lines
+
+
+def _may_be_secret(where: tuple[str | int, ...]) -> bool:
+    """Whether there may be a URL at that place, which may hold a password."""
+    return where[0] == "registry" or where in (("serving", "cache"), ("serving", "cache", "store"))
 
 
 def _unknown_key(key: str, known: list[str]) -> str:

@@ -81,6 +81,11 @@ class Project:
         """The object store's URL, if the config names one; raises ConfigError for a variable that is not set."""
         return _expand(self.config.registry.artifacts, "registry.artifacts")
 
+    @property
+    def cache_store(self) -> str:
+        """Where answers are kept: `memory`, `off`, or the URL of a Redis; raises ConfigError as `artifacts` does."""
+        return _expand(self.config.serving.cache.store, "serving.cache.store") or "off"
+
 
 def _expand(text: str | None, key: str) -> str | None:
     """Replace each ${NAME} by that environment variable."""

@@ -19,9 +19,12 @@ def _off(value: object) -> object:
 
 
 class CacheConfig(Section):
-    """Where answers are kept that would come out the same again, how much of them, and for how long."""
+    """Where answers are kept that would come out the same again, how much of them, and for how long.
 
-    store: Annotated[Literal["memory", "off"], BeforeValidator(_off)] = "memory"
+    `store` is `memory`, `off`, or the URL of a Redis, which itself is to know how much it may hold.
+    """
+
+    store: Annotated[str, BeforeValidator(_off)] = "memory"
     size: ByteSize = Field(ByteSize(64_000_000), gt=0)
     ttl: str = "1h"
 
@@ -29,6 +32,13 @@ class CacheConfig(Section):
     @classmethod
     def _a_word_is_the_store(cls, value: Any) -> Any:
         return {"store": value} if isinstance(value, str | bool) else value
+
+    @field_validator("store")
+    @classmethod
+    def _is_a_store(cls, text: str) -> str:
+        if text not in ("memory", "off") and not text.startswith(("redis://", "rediss://", "unix://", "${")):
+            raise ValueError("expected memory, off, or one such as redis://host:6379/0")
+        return text
 
     @field_validator("ttl")
     @classmethod

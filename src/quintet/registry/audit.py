@@ -75,9 +75,26 @@ def read_key_acts(project: Project, key_id: str | None = None) -> list[Act]:
     return _read(project, AuditRow.key_id.is_not(None) if key_id is None else AuditRow.key_id == key_id)
 
 
-def _read(project: Project, wanted: ColumnElement[bool]) -> list[Act]:
+def search_acts(
+    project: Project,
+    *,
+    act: str | None = None,
+    department: str | None = None,
+    key_id: str | None = None,
+    who: str | None = None,
+    since: datetime | None = None,
+    newest: int | None = None,
+) -> list[Act]:
+    """Return the acts to which all that is given applies, oldest first; of more than `newest`, those."""
+    exactly = {AuditRow.act: act, AuditRow.department: department, AuditRow.key_id: key_id, AuditRow.who: who}
+    wanted = [column == value for column, value in exactly.items() if value is not None]
+    return _read(project, *wanted, *([] if since is None else [AuditRow.at >= since]), newest=newest)
+
+
+def _read(project: Project, *wanted: ColumnElement[bool], newest: int | None = None) -> list[Act]:
+    query = select(AuditRow).where(*wanted).order_by(AuditRow.id.desc()).limit(newest)
     with reading(project) as session:
         return [
             Act(row.at, row.who, row.act, row.department, row.version, row.key_id, row.reason, row.details)
-            for row in session.scalars(select(AuditRow).where(wanted).order_by(AuditRow.id))
+            for row in reversed(session.scalars(query).all())
         ]

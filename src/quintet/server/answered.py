@@ -15,6 +15,7 @@ from typing import TypeVar
 from quintet.config import Project
 from quintet.errors import QuintetError, UnknownRequestError
 from quintet.registry.feedback import Answered, Opinion, find_kept, forget_old, give_feedback, keep_request
+from quintet.server.current import Current
 from quintet.server.recording import RequestRecord
 
 logger = logging.getLogger("quintet.server")
@@ -29,8 +30,8 @@ FORGETTING_SECONDS = 3600
 class RecentAnswers:
     """Remembers who answered the last requests of each department."""
 
-    def __init__(self, project: Project) -> None:
-        self._project = project
+    def __init__(self, current: Current) -> None:
+        self._current = current
         self._recent: dict[str, OrderedDict[str, tuple[float, Answered]]] = {}
         # Threads of its own: a database that is locked holds up nothing else.
         self._threads = ThreadPoolExecutor(WRITERS, thread_name_prefix="answers")
@@ -48,7 +49,7 @@ class RecentAnswers:
         recent.move_to_end(record.id)
         if len(recent) > RECENT:
             recent.popitem(last=False)
-        section = self._project.config.departments.get(record.department)
+        section = self._current.project.config.departments.get(record.department)
         # Of several answers to one question, feedback would not say which it is about.
         if section and section.keeps_for and record.asked and len(record.answers) == 1:
             self._begin_keeping(answered, record)
@@ -65,7 +66,7 @@ class RecentAnswers:
 
     async def rate(self, answered: Answered, opinion: Opinion, key_id: str | None) -> bool:
         """Write down what is thought of an answer; return whether its texts are kept, or it was only counted."""
-        return await self._use_registry(lambda: give_feedback(self._project, answered, opinion, key_id))
+        return await self._use_registry(lambda: give_feedback(self._current.project, answered, opinion, key_id))
 
     def _begin_keeping(self, answered: Answered, record: RequestRecord) -> None:
         if len(self._under_way) >= RECENT:
@@ -78,7 +79,7 @@ class RecentAnswers:
     async def _keep(self, answered: Answered, record: RequestRecord) -> None:
         at, text = datetime.fromtimestamp(record.began_at, UTC), record.answers[0]
         try:
-            await self._use_registry(lambda: keep_request(self._project, answered, record.asked, text, at))
+            await self._use_registry(lambda: keep_request(self._current.project, answered, record.asked, text, at))
         except QuintetError as error:
             logger.warning("request %s of %s is not kept: %s", answered.request_id, answered.model, error)
 
@@ -86,7 +87,7 @@ class RecentAnswers:
         """Delete what may not be kept any longer, now and every hour."""
         while True:
             try:
-                await self._use_registry(lambda: forget_old(self._project, datetime.now(UTC)))
+                await self._use_registry(lambda: forget_old(self._current.project, datetime.now(UTC)))
             except QuintetError as error:
                 logger.warning("what may not be kept any longer is not deleted: %s", error)
             await asyncio.sleep(FORGETTING_SECONDS)

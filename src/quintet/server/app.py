@@ -16,6 +16,7 @@ from quintet.registry.database import held_open
 from quintet.server import (
     metering,
     recording,
+    routes_admin,
     routes_departments,
     routes_feedback,
     routes_metrics,
@@ -27,6 +28,7 @@ from quintet.server.answered import RecentAnswers
 from quintet.server.auth import Authentication, Door
 from quintet.server.bodies import Bodies
 from quintet.server.catalog import Catalog
+from quintet.server.current import Current
 from quintet.server.draining import Drain, Draining
 from quintet.server.error_responses import UnexpectedErrors, add_error_handlers
 from quintet.server.logs import log_request
@@ -52,16 +54,17 @@ def create_app(
     `keys` says when a request needs one, in place of what the project says; `tracing` where traces go, in place of what
     the environment says.
     """
-    ledger = Ledger(project)
+    current = Current(project)
+    ledger = Ledger(current)
     tracing = tracing or tracing_from_environment()
-    metrics = Metrics(project, lambda: engine.status)
+    metrics = Metrics(current, lambda: engine.status)
     settings = project.config.serving
     drain = Drain()
     queued = QueuedEngine(engine, drain, seconds=settings.deadline_seconds, max_queue=settings.max_queue)
-    catalog = Catalog(project, queued)
-    cached = CachedEngine(queued, make_store(settings.cache), catalog.base_digest)
-    answers, router = RecentAnswers(project), LiveRouter(project)
-    services = Services(project, ObservedEngine(cached, metrics), catalog, metrics, answers, router, drain)
+    catalog = Catalog(current, queued)
+    cached = CachedEngine(queued, make_store(project), catalog.base_digest)
+    answers, router = RecentAnswers(current), LiveRouter(project)
+    services = Services(current, ObservedEngine(cached, metrics), catalog, metrics, answers, router, drain)
     app = FastAPI(
         title="Quintet",
         version=__version__,
@@ -72,12 +75,13 @@ def create_app(
     app.state.services = services
     app.include_router(routes_status.router)
     app.include_router(routes_metrics.router)
+    app.include_router(routes_admin.router)
     app.include_router(routes_openai.router)
     app.include_router(routes_feedback.router)
     app.include_router(routes_departments.router)
     add_error_handlers(app)
     app.add_middleware(Bodies, most=settings.max_body, seconds=settings.client_seconds)
-    app.add_middleware(Authentication, door=Door(project, keys or settings.keys, ledger))
+    app.add_middleware(Authentication, door=Door(current, keys or settings.keys, ledger))
     app.add_middleware(Draining, drain=drain)
     app.add_middleware(UnexpectedErrors)
     if settings.cors_origins:

@@ -13,9 +13,10 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from quintet.config import KeyMode, Project
+from quintet.config import KeyMode
 from quintet.errors import KeyRequiredError, RoleError
 from quintet.registry.keys import EVERYTHING, ROLES, Role, any_keys, check_key
+from quintet.server.current import Current
 from quintet.server.metering import Account, Ledger
 
 OPEN_PATHS = frozenset({"/", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json", "/health", "/ready"})
@@ -49,8 +50,8 @@ ANYONE = Caller((EVERYTHING,), ROLES)
 class Door:
     """Tells who sends a request, by the key that it came with."""
 
-    def __init__(self, project: Project, mode: KeyMode, ledger: Ledger) -> None:
-        self._project = project
+    def __init__(self, current: Current, mode: KeyMode, ledger: Ledger) -> None:
+        self._current = current
         self._mode = mode
         self._ledger = ledger
 
@@ -60,7 +61,7 @@ class Door:
             return ANYONE
         presented = _presented(headers)
         if presented is not None:
-            key = await asyncio.to_thread(check_key, self._project, presented)
+            key = await asyncio.to_thread(check_key, self._current.project, presented)
             if key is not None:
                 return Caller(key.departments, key.roles, Account(self._ledger, key))
         if await self._is_open():
@@ -71,7 +72,7 @@ class Door:
 
     async def _is_open(self) -> bool:
         """Return whether no key is needed; once one is, that is so until the server ends, whatever becomes of it."""
-        if self._mode == "auto" and await asyncio.to_thread(any_keys, self._project):
+        if self._mode == "auto" and await asyncio.to_thread(any_keys, self._current.project):
             self._mode = "required"
         return self._mode != "required"
 

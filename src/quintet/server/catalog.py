@@ -16,6 +16,7 @@ from quintet.engine.base import Adapter, Engine
 from quintet.errors import ModelError, NotReleasedError, NotTrainedError, QuintetError
 from quintet.registry.experts import Expert, fetch_expert, loaded_experts, look_up
 from quintet.registry.releases import Release, live, released_expert, why_not_released
+from quintet.server.current import Current
 from quintet.server.recording import note_model
 from quintet.server.translators import Translators
 
@@ -61,18 +62,23 @@ class Catalog:
     Which of them are in memory is the engine's affair: a request brings its expert in.
     """
 
-    def __init__(self, project: Project, engine: Engine) -> None:
-        self._project = project
+    def __init__(self, current: Current, engine: Engine) -> None:
+        self._current = current
+        self._seen: Project | None = None
         self._engine = engine
-        self._base = locate(project.config.base_model, project.root)
+        self._base = locate(current.project.config.base_model, current.project.root)
         self._translators = Translators()
         self._fetching = asyncio.Lock()
 
     def seen_as(self, project: Project) -> "Catalog":
         """Return the catalog of what is seen of the project; what is loaded for one is loaded for all."""
         seen = copy.copy(self)
-        seen._project = project
+        seen._seen = project
         return seen
+
+    @property
+    def _project(self) -> Project:
+        return self._current.project if self._seen is None else self._seen
 
     def find(self, name: str, key: str = "") -> Expert | None:
         """Return the expert that answers to a name such as `hr` or `hr@1`, or None for `base`.

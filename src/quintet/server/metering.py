@@ -13,11 +13,11 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from quintet.config import Project
 from quintet.engine.base import Engine, Request, Token
 from quintet.errors import QuintetError
 from quintet.registry.budgets import Standing, Unit, check_budgets, give_back, spend
 from quintet.registry.keys import Key
+from quintet.server.current import Current
 from quintet.server.wrapped_engine import WrappedEngine
 
 logger = logging.getLogger("quintet.server")
@@ -33,8 +33,8 @@ HEADERS = tuple(
 class Ledger:
     """Writes to the registry's budgets, on threads of its own: a database that is locked holds up nothing else."""
 
-    def __init__(self, project: Project) -> None:
-        self._project = project
+    def __init__(self, current: Current) -> None:
+        self._current = current
         self._threads = ThreadPoolExecutor(WRITERS, thread_name_prefix="ledger")
         self._under_way: set[asyncio.Task[Any]] = set()
         self.open_charges = 0
@@ -53,12 +53,12 @@ class Ledger:
 
     async def spend(self, key_id: str, unit: Unit, amount: int) -> list[Standing]:
         """Count an amount; return where the budgets for it stand. Raises what `check_budgets` does."""
-        return await self._write(lambda: spend(self._project, key_id, {unit: amount}))
+        return await self._write(lambda: spend(self._current.project, key_id, {unit: amount}))
 
     async def give_back(self, key_id: str, amount: int, standings: Sequence[Standing]) -> None:
         """Take back what was counted and not used; when that fails it stays counted, and the log says so."""
         try:
-            await self._write(lambda: give_back(self._project, key_id, amount, standings))
+            await self._write(lambda: give_back(self._current.project, key_id, amount, standings))
         except QuintetError as error:
             logger.warning("key %s keeps %d tokens that it did not use: %s", key_id, amount, error)
 

@@ -17,8 +17,8 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from quintet.config import Project
 from quintet.engine.base import EngineStatus, Token
+from quintet.server.current import Current
 from quintet.server.recording import Generation, RequestRecord
 
 # vLLM's bounds, and finer ones below them: a small model answers before the first of vLLM's.
@@ -44,16 +44,15 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 class Metrics:
     """The metrics of one application, in a registry of its own; `status` is asked when they are read."""
 
-    def __init__(self, project: Project, status: Callable[[], EngineStatus]) -> None:
+    def __init__(self, current: Current, status: Callable[[], EngineStatus]) -> None:
         self.registry = CollectorRegistry()
-        self._model = project.config.base_model
+        self._current = current
+        self._model = current.project.config.base_model
         self._live: dict[int, Generation] = {}
-        self._tokens = _EachToken(self._model, project.models)
+        self._tokens = _EachToken(self._model)
         self.registry.register(self._tokens)
         self._define()
-        for department in project.models:
-            self._show_at_zero(department)
-        self.registry.register(_State(self._model, tuple(project.models), status, self._live))
+        self.registry.register(_State(self._model, current, status, self._live))
         ProcessCollector(registry=self.registry)
 
     def _define(self) -> None:
@@ -100,6 +99,7 @@ class Metrics:
             metric.labels(self._model, department)
         for reason in ("stop", "length", "abort"):
             self._finished.labels(self._model, department, reason)
+        self._tokens.show_at_zero(department)
         for reason in ("queue_full", "deadline_exceeded", "rate_limit_exceeded"):
             self._rejections.labels(self._model, department, reason)
 
@@ -158,6 +158,8 @@ class Metrics:
 
     def text(self) -> bytes:
         """Return all of them in Prometheus's text format."""
+        for department in self._current.project.models:
+            self._show_at_zero(department)
         return generate_latest(self.registry)
 
 
@@ -167,17 +169,23 @@ class _EachToken(Collector):
     Counts on one thread only.
     """
 
-    def __init__(self, model: str, departments: Sequence[str]) -> None:
+    def __init__(self, model: str) -> None:
         self._model = model
-        self._tokens = dict.fromkeys(departments, 0)
-        self._gaps = {department: [0] * (len(TOKEN_SECONDS) + 1) for department in departments}
-        self._seconds = dict.fromkeys(departments, 0.0)
+        self._tokens: dict[str, int] = {}
+        self._gaps: dict[str, list[int]] = {}
+        self._seconds: dict[str, float] = {}
+
+    def show_at_zero(self, department: str) -> None:
+        """Have a department that has no token yet."""
+        # Not by assignment: whoever reads the numbers does so on another thread than the one that counts.
+        self._seconds.setdefault(department, 0.0)
+        self._gaps.setdefault(department, [0] * (len(TOKEN_SECONDS) + 1))
+        self._tokens.setdefault(department, 0)
 
     def count(self, department: str, generated: bool, gap: float | None) -> None:
         """Count a token, unless it is the end of turn, and the time since the one before it."""
         if department not in self._tokens:
-            self._tokens[department], self._seconds[department] = 0, 0.0
-            self._gaps[department] = [0] * (len(TOKEN_SECONDS) + 1)
+            self.show_at_zero(department)
         self._tokens[department] += generated
         if gap is not None:
             self._gaps[department][bisect_left(TOKEN_SECONDS, gap)] += 1
@@ -203,10 +211,10 @@ class _State(Collector):
     """What is so at the moment of reading."""
 
     def __init__(
-        self, model: str, departments: tuple[str, ...], status: Callable[[], EngineStatus], live: dict[int, Generation]
+        self, model: str, current: Current, status: Callable[[], EngineStatus], live: dict[int, Generation]
     ) -> None:
         self._model = model
-        self._departments = departments
+        self._current = current
         self._status = status
         self._live = live
 
@@ -233,7 +241,7 @@ class _State(Collector):
 
     def _by_department(self, name: str, text: str, counts: Tally[str]) -> Metric:
         family = GaugeMetricFamily(name, text, labels=LABELS)
-        for department in dict.fromkeys([*self._departments, *counts]):
+        for department in dict.fromkeys([*self._current.project.models, *counts]):
             family.add_metric((self._model, department), counts[department])
         return family
 

@@ -17,8 +17,9 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from quintet.config import ServingConfig
-from quintet.errors import ConfigError
+from quintet.errors import ConfigError, QuintetError
 from quintet.server.bodies import LINGER_SECONDS
+from quintet.server.current import Current
 from quintet.server.draining import Drain
 from quintet.server.error_responses import error_body
 
@@ -29,6 +30,7 @@ KEEP_ALIVE_SECONDS = 75
 CUT_SECONDS = 2
 """How long requests have to notice that they are cut short."""
 _SPARE_FILES = 512
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -72,17 +74,20 @@ def make_server(app: FastAPI, settings: ServingConfig) -> "Server":
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=CUT_SECONDS,
     )
-    return Server(config, services.drain, settings.drain_seconds)
+    return Server(config, services.drain, settings.drain_seconds, services.current)
 
 
 class Server(uvicorn.Server):
-    """Ends at a signal when what is under way has ended, and at a second one at once."""
+    """Ends at a signal when what is under way has ended, and at a second one at once; SIGHUP has it read its config."""
 
-    def __init__(self, config: uvicorn.Config, drain: Drain, seconds: float) -> None:
+    def __init__(self, config: uvicorn.Config, drain: Drain, seconds: float, current: Current) -> None:
         super().__init__(config)
         self._drain = drain
         self._seconds = seconds
+        self._current = current
         self._draining: asyncio.Task[None] | None = None
+        self._reloading: set[asyncio.Task[None]] = set()
+        self._has_terminal = os.isatty(0)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -91,20 +96,35 @@ class Server(uvicorn.Server):
             yield
             return
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in SIGNALS:
             loop.add_signal_handler(number, self.take_signal, number)
         try:
             yield
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in SIGNALS:
                 loop.remove_signal_handler(number)
 
     def take_signal(self, number: int) -> None:
-        """Begin to end; end at once when that has begun already."""
-        if self._draining is not None:
+        """Begin to end, and end at once when that has begun already; or read quintet.yaml again."""
+        if number == signal.SIGHUP and not self._has_lost_its_terminal():
+            task = asyncio.create_task(self._reload())
+            self._reloading.add(task)
+            task.add_done_callback(self._reloading.discard)
+        elif self._draining is not None:
             # Not by the signal itself, which the first process of a container would not die of.
             os._exit(128 + number)
-        self._draining = asyncio.create_task(self._drain_and_stop())
+        else:
+            self._draining = asyncio.create_task(self._drain_and_stop())
+
+    def _has_lost_its_terminal(self) -> bool:
+        """Return whether the terminal that it was started from was closed, of which SIGHUP tells too."""
+        return self._has_terminal and not os.isatty(0)
+
+    async def _reload(self) -> None:
+        try:
+            await self._current.reload()
+        except QuintetError as error:
+            logger.error("quintet.yaml is not taken up, and what was read before stays: %s", error)
 
     async def _drain_and_stop(self) -> None:
         self._drain.begin()

@@ -169,6 +169,15 @@ class Ready(BaseModel):
     status: Literal["ready"] = "ready"
 
 
+class Reloaded(BaseModel):
+    """What became of the departments, and which keys of quintet.yaml hold only once the server is started again."""
+
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
+    needs_restart: tuple[str, ...]
+
+
 class ErrorObject(BaseModel):
     """What went wrong, as OpenAI says it."""
 
@@ -196,6 +205,9 @@ UNKNOWN_REQUEST: dict[int | str, dict[str, Any]] = {
 }
 OVER_BUDGET: dict[int | str, dict[str, Any]] = {
     429: {"model": ErrorAnswer, "description": "The key's budget is used up, or too many wait; see Retry-After."}
+}
+REFUSED_CONFIG: dict[int | str, dict[str, Any]] = {
+    409: {"model": ErrorAnswer, "description": "quintet.yaml cannot be used, with file and line; nothing is changed."}
 }
 OUT_OF_SERVICE: dict[int | str, dict[str, Any]] = {
     503: {"model": ErrorAnswer, "description": "The server is ending, or its engine has stopped."}

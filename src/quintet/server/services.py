@@ -11,6 +11,7 @@ from quintet.engine.base import Engine
 from quintet.server.answered import RecentAnswers
 from quintet.server.auth import Called, Caller
 from quintet.server.catalog import Catalog
+from quintet.server.current import Current
 from quintet.server.draining import Drain
 from quintet.server.metering import MeteredEngine
 from quintet.server.metrics import Metrics
@@ -19,9 +20,9 @@ from quintet.server.routing import LiveRouter
 
 @dataclass(frozen=True)
 class Services:
-    """The parts that one application is made of."""
+    """The parts that one application is made of; a request has the project pinned, as its caller may see it."""
 
-    project: Project
+    current: Current
     engine: Engine
     catalog: Catalog
     metrics: Metrics
@@ -29,14 +30,20 @@ class Services:
     router: LiveRouter
     drain: Drain
     started: int = field(default_factory=lambda: int(time.time()))
+    pinned: Project | None = None
+
+    @property
+    def project(self) -> Project:
+        """The project as the request has it; without one, as it is now."""
+        return self.current.project if self.pinned is None else self.pinned
 
     def seen_by(self, caller: Caller) -> "Services":
         """Return them as a caller has them: without the models that they may not ask, and at their expense."""
-        project = self.project.seen_by(caller.may_ask)
+        project = self.current.project.seen_by(caller.may_ask)
         engine, account = self.engine, caller.account
         if account is not None and account.limits_tokens:
             engine = MeteredEngine(engine, account)
-        return replace(self, project=project, catalog=self.catalog.seen_as(project), engine=engine)
+        return replace(self, pinned=project, catalog=self.catalog.seen_as(project), engine=engine)
 
 
 def _services(request: Request, caller: Called) -> Services:

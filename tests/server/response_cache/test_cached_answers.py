@@ -1,5 +1,6 @@
 """Cached answers as clients see them: the same on every route, charged, rated and counted like any other."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ from openai import OpenAI
 
 from quintet.config import CacheConfig, Project
 from quintet.engine.base import Token
-from quintet.errors import BusyError
+from quintet.errors import BusyError, ConfigError
 from quintet.registry.budgets import parse_budget
 from quintet.registry.keys import create_key
 from quintet.registry.releases import release
 from quintet.server.app import create_app
 from tests.conftest import write_project
-from tests.server.conftest import MakeExpert, ScriptedEngine
+from tests.server.conftest import MakeExpert, ScriptedEngine, Serve
+from tests.server.response_cache.conftest import PASSWORD, RunningRedis
 from tests.server.test_metrics import READ, samples, send
 
 ANSWER: list[Token | Exception] = [Token(40), Token(41), Token(42), Token(None, "stop")]
@@ -145,11 +147,14 @@ def test_an_error_is_not_kept_and_says_nothing_of_the_cache(served: Project) -> 
     assert send(app, ask())[0].headers["x-cache"] == "miss"
 
 
+def with_cache(project: Project, cache: CacheConfig) -> Project:
+    serving = project.config.serving.model_copy(update={"cache": cache})
+    return Project(project.root, project.config.model_copy(update={"serving": serving}))
+
+
 def test_when_it_is_off_nothing_is_kept_nor_said_of_it(served: Project) -> None:
-    settings = served.config.serving.model_copy(update={"cache": CacheConfig(store="off")})
-    off = Project(served.root, served.config.model_copy(update={"serving": settings}))
     engine = ScriptedEngine(ANSWER)
-    answers = send(create_app(off, engine), ask(), ask())
+    answers = send(create_app(with_cache(served, CacheConfig(store="off")), engine), ask(), ask())
     assert len(engine.requests) == 2
     assert all("x-cache" not in one.headers and one.json()["cached"] is False for one in answers)
 
@@ -188,3 +193,44 @@ def test_a_department_that_a_key_may_not_ask_is_not_there_whether_it_is_cached_o
     assert (before.status_code, before.content) == (after.status_code, after.content)
     assert after.status_code == 404
     assert "x-cache" not in after.headers
+
+
+def test_two_servers_share_what_is_kept_in_redis(served: Project, serve: Serve, shared_redis: RunningRedis) -> None:
+    project = with_cache(served, CacheConfig(store=shared_redis.url))
+    answers = []
+    for _ in range(2):
+        with serve(create_app(project, ScriptedEngine(ANSWER))) as url:
+            _, path, body = ask("Shared?")
+            answers.append(httpx.post(url + path, json=body))
+    assert [one.headers["x-cache"] for one in answers] == ["miss", "hit"]
+    assert told(answers[0]) == told(answers[1])
+
+
+def test_no_request_is_lost_when_redis_is_killed_in_mid_load(
+    served: Project, serve: Serve, own_redis: RunningRedis
+) -> None:
+    app = create_app(with_cache(served, CacheConfig(store=own_redis.url)), ScriptedEngine(ANSWER, pause=0.001))
+    answered: list[httpx.Response] = []
+
+    async def keep_asking(client: httpx.AsyncClient, number: int) -> None:
+        for turn in range(10):
+            _, path, body = ask(f"Question {(number + turn) % 8}?")
+            answered.append(await client.post(path, json=body))
+            if len(answered) == 30:
+                own_redis.process.kill()
+
+    async def load(url: str) -> None:
+        async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+            await asyncio.gather(*(keep_asking(client, number) for number in range(6)))
+
+    with serve(app) as url:
+        asyncio.run(load(url))
+    assert [one.status_code for one in answered] == [200] * 60
+    assert len({one.json()["response"] for one in answered}) == 1
+    assert {one.headers["x-cache"] for one in answered[:30]} == {"hit", "miss"}
+
+
+def test_no_error_shows_the_password_of_a_redis(served: Project) -> None:
+    with pytest.raises(ConfigError) as refused:
+        create_app(with_cache(served, CacheConfig(store=f"redis://:{PASSWORD}@host:port/0")), ScriptedEngine(ANSWER))
+    assert PASSWORD not in str(refused.value)

@@ -1,11 +1,12 @@
-"""What a store of answers is, and the one in memory. Knows nothing of what is in it."""
+"""What a store of answers is, the one in memory, and which one a project has. Knows nothing of what is in it."""
 
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
-from quintet.config import CacheConfig
+from quintet.config import Project
+from quintet.server.response_cache.redis_store import RedisStore
 
 OVERHEAD = 500
 """Bytes that an entry takes beside its own, in CPython's objects."""
@@ -69,9 +70,12 @@ class MemoryStore:
         self.bytes -= _bytes_of(value)
 
 
-def make_store(settings: CacheConfig) -> Store | None:
-    """Return the store that a project names, if it wants one."""
-    return None if settings.store == "off" else MemoryStore(settings.size, settings.seconds)
+def make_store(project: Project) -> Store | None:
+    """Return the store that a project names, if it wants one; raise ConfigError for one that cannot be."""
+    settings, store = project.config.serving.cache, project.cache_store
+    if store in ("off", "memory"):
+        return None if store == "off" else MemoryStore(settings.size, settings.seconds)
+    return RedisStore(store, settings.seconds)
 
 
 def _bytes_of(value: bytes) -> int:

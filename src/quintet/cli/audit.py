@@ -1,0 +1,78 @@
+"""`quintet audit`: who did what to experts, releases, keys and the running server, and when."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from quintet.cli.console import HERE, AsJson, Folder, out, print_json
+from quintet.config import Project, lasting
+from quintet.errors import ConfigError
+
+if TYPE_CHECKING:
+    from quintet.registry.audit import Act
+
+
+def audit(
+    department: Annotated[str | None, typer.Option("--department", "-d", help="Only what was done to it.")] = None,
+    key: Annotated[str | None, typer.Option(metavar="ID", help="Only what was done to this key.")] = None,
+    act: Annotated[str | None, typer.Option(help="Only acts of this kind, such as 'release'.")] = None,
+    who: Annotated[str | None, typer.Option(help="Only what they did, as in ada@lab3 or 'key 4f7k2m9x1c3d'.")] = None,
+    since: Annotated[str | None, typer.Option(help="90d, 12h, 30m, 2w ago, or a date such as 2027-01-31.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="So many of the newest.")] = 100,
+    project: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Show who did what, and when: experts, releases, keys, reloads. The trail only grows.
+
+    [bold]Examples:[/] quintet audit · quintet audit -d hr --since 30d · quintet audit --act "revoke key" --json
+    """
+    from quintet.registry.audit import search_acts
+
+    acts = search_acts(
+        Project.load(project),
+        act=act,
+        department=department,
+        key_id=key,
+        who=who,
+        since=None if since is None else _moment(since),
+        newest=limit,
+    )
+    if as_json:
+        print_json([_describe(one) for one in acts])
+        return
+    table = Table(box=SIMPLE_HEAD)
+    for heading in ("when", "who", "what", "to", "why", "details"):
+        table.add_column(heading, no_wrap=heading in ("when", "to"))
+    for one in acts:
+        table.add_row(*map(escape, _cells(one)))
+    out.print(table if acts else "nothing of that kind was done yet")
+
+
+def _moment(text: str) -> datetime:
+    try:
+        if (time := lasting(text)) is not None:
+            return datetime.now(UTC) - time
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ConfigError(f"--since: expected 90d, 12h, or a date such as 2027-01-31, found {text!r}") from None
+
+
+def _cells(act: "Act") -> list[str]:
+    version = "" if act.version is None else f"@{act.version}"
+    to = f"{act.department}{version}" if act.department else act.key_id or ""
+    details = ", ".join(
+        f"{name}: {_shown(value)}" for name, value in act.details.items() if value not in (None, [], "")
+    )
+    return [f"{act.at.astimezone():%Y-%m-%d %H:%M:%S}", act.who, act.act, to, act.reason or "", details]
+
+
+def _shown(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _describe(act: "Act") -> dict[str, Any]:
+    return {**vars(act), "at": act.at.isoformat()}

@@ -22,6 +22,7 @@
     ├── UnknownRequestError       1   404   no answer to a request of that id is known
     ├── KeyRequiredError          1   401   no key, or one that opens nothing
     ├── RoleError                 1   403   a key without the role that this takes
+    ├── OriginError               1   403   a web page of an origin that may not ask
     ├── BudgetError               1   429   a key has used up what it may use for now
     ├── BusyError                 6   429   the queue is full
     │   ├── DeadlineError         6   503   the answer was not ready within its time
@@ -262,6 +263,18 @@ class RoleError(QuintetError):
 
     def __init__(self, role: str) -> None:
         super().__init__(f"this takes a key with the role {role!r}; make one: quintet keys create --role {role}")
+
+
+class OriginError(QuintetError):
+    """A web page asks, and its origin is not one that may."""
+
+    status = 403
+    code = "origin_not_allowed"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this takes no requests of web pages of this origin; name it under serving.cors_origins to allow it"
+        )
 
 
 class BudgetError(QuintetError):

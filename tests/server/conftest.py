@@ -1,6 +1,7 @@
 """A company with one trained expert, a real server over the real engine, an engine that follows a script."""
 
 import asyncio
+import shutil
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -22,10 +23,12 @@ from quintet.engine.base import Adapter, DeviceInfo, EngineStatus, Request, Toke
 from quintet.engine.engine import MixedEngine
 from quintet.engine.torch_runner import TorchRunner
 from quintet.registry.experts import Expert, digest_files, publish
+from quintet.registry.keys import create_key
 from quintet.registry.releases import release
 from quintet.server.app import create_app
 from quintet.server.process import listen, make_server
 from tests.conftest import write_project
+from tests.server.routers import save_router
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 Serve = Callable[[FastAPI], AbstractContextManager[str]]
@@ -170,3 +173,22 @@ def api(address: str) -> Iterator[httpx.Client]:
 def openai(address: str) -> Iterator[OpenAI]:
     with OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0, timeout=20) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def routed(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Project:
+    """Two departments with an expert each, and a router that goes by one word of each; tests do not change it."""
+    project = write_project(tmp_path_factory.mktemp("routed") / "company", tiny_base)
+    for name in ("hr", "finance"):
+        _make_expert(project, name)
+    save_router(project, hr="leave", finance="invoice")
+    return project
+
+
+@pytest.fixture(scope="session")
+def routed_by_key(routed: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The same, where a key is needed."""
+    root = tmp_path_factory.mktemp("routed-by-key") / "company"
+    shutil.copytree(routed.root, root)
+    create_key(project := Project.load(root), roles=["admin"])
+    return project

@@ -18,7 +18,7 @@ from quintet.config.training import DpoConfig, LoraConfig, PrefixConfig, Trainin
 from quintet.config.whole import BASE, Config
 from quintet.errors import ConfigError
 
-RESERVED_NAMES = frozenset({BASE, "models", "infer", "ask", "auto", "router", "feedback"})
+RESERVED_NAMES = frozenset({BASE, "models", "infer", "ask", "auto", "router", "route", "feedback"})
 
 
 def parse_config(text: str, path: Path) -> Config:

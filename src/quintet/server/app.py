@@ -19,6 +19,7 @@ from quintet.server import (
     routes_admin,
     routes_departments,
     routes_feedback,
+    routes_mcp,
     routes_metrics,
     routes_openai,
     routes_status,
@@ -78,6 +79,7 @@ def create_app(
     app.include_router(routes_admin.router)
     app.include_router(routes_openai.router)
     app.include_router(routes_feedback.router)
+    app.include_router(routes_mcp.router)
     app.include_router(routes_departments.router)
     add_error_handlers(app)
     app.add_middleware(Bodies, most=settings.max_body, seconds=settings.client_seconds)
@@ -90,13 +92,7 @@ def create_app(
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
-            expose_headers=[
-                "Retry-After",
-                recording.HEADER,
-                recording.CACHE_HEADER,
-                *metering.HEADERS,
-                *routing.HEADERS,
-            ],
+            expose_headers=["Retry-After", *recording.HEADERS, *metering.HEADERS, *routing.HEADERS],
         )
     observers = [services.answers.remember, log_request, metrics.count_rejection, *([tracing.trace] if tracing else [])]
     app.add_middleware(recording.Recording, observers=observers)

@@ -28,14 +28,14 @@ router = APIRouter(
 @router.post("/infer/{model}", summary="Ask any model by name: a department, a version (hr@1), base, or auto")
 async def infer(request: Request, model: str, query: Query, served: Served) -> RoutedAnswer | QueryAnswer:
     """Answer one question by the model of that name; by `auto`, as `/api/ask` does."""
-    answer = _routed(served, query) if model == AUTO else _answer(served, model, query)
+    answer = answer_routed(served, query) if model == AUTO else answer_query(served, model, query)
     return await while_connected(request, answer)
 
 
 @router.post("/ask", summary="Ask whichever department the question is for")
 async def ask_anyone(request: Request, query: Query, served: Served) -> RoutedAnswer:
     """Find the department that a question is for, of those that the caller may ask, and have it answer."""
-    return await while_connected(request, _routed(served, query))
+    return await while_connected(request, answer_routed(served, query))
 
 
 @router.post("/{department}", summary="Ask a department")
@@ -44,7 +44,7 @@ async def ask_department(request: Request, department: str, query: Query, served
     departments = list(served.project.config.departments)
     if department not in departments:
         raise UnknownModelError(department, departments)
-    return await while_connected(request, _answer(served, department, query))
+    return await while_connected(request, answer_query(served, department, query))
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class _Question:
         )
 
 
-async def _answer(served: Services, name: str, query: Query) -> QueryAnswer:
+async def answer_query(served: Services, name: str, query: Query) -> QueryAnswer:
+    """Return the answer of a model, by its name."""
     began = time.perf_counter()
     answer = await find_answer(served, _Question(name, query))
     (said,) = await answer.whole()
@@ -78,7 +79,8 @@ async def _answer(served: Services, name: str, query: Query) -> QueryAnswer:
     )
 
 
-async def _routed(served: Services, query: Query) -> RoutedAnswer:
+async def answer_routed(served: Services, query: Query) -> RoutedAnswer:
+    """Return the answer of the department that the question is for, or what is said where that is not clear."""
     began = time.perf_counter()
     routing = await find_department(served, [query.query])
     answer: Answer = NobodysAnswer(routing.said)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Depends, Request, Response
 
 from quintet.config import BASE
-from quintet.errors import NoRouterError, RequestError
+from quintet.errors import RequestError
 from quintet.registry.experts import Expert
 from quintet.server.answer import Answer
 from quintet.server.asking import find_answer
@@ -15,7 +15,7 @@ from quintet.server.auth import NEEDS_KEY, ask
 from quintet.server.disconnection import while_connected
 from quintet.server.openai_answers import ChatReply, Reply, TextReply
 from quintet.server.openai_questions import ChatQuestion, TextQuestion
-from quintet.server.routing import AUTO, NobodysAnswer, find_department, routing_headers
+from quintet.server.routing import AUTO, NobodysAnswer, find_department, finds_anybody, routing_headers
 from quintet.server.schemas import OVER_BUDGET, REFUSED
 from quintet.server.schemas_openai import (
     ChatCompletion,
@@ -43,14 +43,14 @@ async def models(served: Served) -> OpenAIModels:
     entries = await served.catalog.entries()
     listed = [_listed(entry.name, entry.expert, served) for entry in entries if entry.expert]
     base = [_listed(BASE, None, served)] if BASE in served.project.models else []
-    routed = [_listed(AUTO, None, served)] if await _routes(served) else []
+    routed = [_listed(AUTO, None, served)] if await finds_anybody(served) else []
     return OpenAIModels(data=[*listed, *routed, *base])
 
 
 @router.get("/models/{model}", summary="One model, as OpenAI lists it")
 async def model(model: str, served: Served) -> OpenAIModel:
     """Say whether there is a model of that name."""
-    if model == AUTO and await _routes(served):
+    if model == AUTO and await finds_anybody(served):
         return _listed(AUTO, None, served)
     return _listed(model, await asyncio.to_thread(served.catalog.find, model), served)
 
@@ -111,15 +111,6 @@ def _check_takes(question: ChatQuestion | TextQuestion, said: str) -> None:
     """Raise RequestError where a sentence is no answer to the question."""
     if not question.takes_any_text:
         raise RequestError(f"model: {said}", param="model", code="department_unclear")
-
-
-async def _routes(served: Services) -> bool:
-    """Whether `auto` finds anybody for this caller."""
-    try:
-        known = (await asyncio.to_thread(served.router.current)).departments
-    except NoRouterError:
-        return False
-    return any(name in known for name in served.project.config.departments)
 
 
 def _listed(name: str, expert: Expert | None, served: Services) -> OpenAIModel:

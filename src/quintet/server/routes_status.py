@@ -31,6 +31,7 @@ async def welcome(request: Request, served: Served) -> Welcome:
         for path, operations in paths.items()
         for method, operation in operations.items()
     }
+    endpoints["POST /mcp"] = "The departments as tools, by the Model Context Protocol"
     endpoints["GET /docs"] = "This API, to read and to try"
     company, device = served.project.config.company, served.engine.device.device
     return Welcome(company=company, version=__version__, device=device, endpoints=endpoints)

@@ -66,6 +66,15 @@ async def find_department(served: "Services", turns: Sequence[str]) -> Routing:
     return await asyncio.to_thread(lambda: route(served.router.current(), served.project, turns))
 
 
+async def finds_anybody(served: "Services") -> bool:
+    """Whether there is a router, and it knows a department that is served."""
+    try:
+        known = (await asyncio.to_thread(served.router.current)).departments
+    except NoRouterError:
+        return False
+    return any(name in known for name in served.project.config.departments)
+
+
 def routing_headers(routing: Routing) -> dict[str, str]:
     """Return what the headers of an answer say of where its question went."""
     headers = {}

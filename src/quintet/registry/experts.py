@@ -144,11 +144,6 @@ def list_experts(project: Project, department: str) -> list[Expert]:
     return _registered(project, ExpertRow.department == department)
 
 
-def loaded_experts(project: Project, digests: set[str]) -> list[Expert]:
-    """Return the registered experts whose digest is among these, by department and version."""
-    return _registered(project, ExpertRow.digest.in_(digests))
-
-
 def _registered(project: Project, condition: ColumnElement[bool]) -> list[Expert]:
     query = select(ExpertRow).where(ExpertRow.deleted_at.is_(None), condition)
     with reading(project) as session:

@@ -14,7 +14,7 @@ from quintet.chat import ChatTranslator
 from quintet.config import BASE, Project
 from quintet.engine.base import Adapter, Engine
 from quintet.errors import ModelError, NotReleasedError, NotTrainedError, QuintetError
-from quintet.registry.experts import Expert, fetch_expert, loaded_experts, look_up
+from quintet.registry.experts import Expert, fetch_expert, look_up
 from quintet.registry.releases import Release, live, released_expert, why_not_released
 from quintet.server.current import Current
 from quintet.server.recording import note_model
@@ -69,6 +69,7 @@ class Catalog:
         self._base = locate(current.project.config.base_model, current.project.root)
         self._translators = Translators()
         self._fetching = asyncio.Lock()
+        self._opened: dict[str, Expert] = {}
 
     def seen_as(self, project: Project) -> "Catalog":
         """Return the catalog of what is seen of the project; what is loaded for one is loaded for all."""
@@ -100,6 +101,7 @@ class Catalog:
         if expert is not None:
             await self._check_base(expert)
             await self._bring(expert)
+            self._opened[expert.name] = expert
         source = (expert.digest, str(expert.folder)) if expert else (BASE, self._base)
         return Model(name, expert, await self._translators.of(source))
 
@@ -115,10 +117,11 @@ class Catalog:
         """Return every department of the project with what is released of it."""
         return [await self._entry(name) for name in self._project.config.departments]
 
-    async def loaded(self) -> list[str]:
-        """Return the names of the experts that the engine holds."""
-        experts = await asyncio.to_thread(loaded_experts, self._project, set(self._engine.status.loaded))
-        return [expert.name for expert in experts if expert.department in self._project.config.departments]
+    def loaded(self) -> list[str]:
+        """Return the names of the experts that the engine holds; the registry need not be there for that."""
+        held, seen = self._engine.status.loaded, self._project.config.departments
+        experts = [each for each in self._opened.values() if each.digest in held and each.department in seen]
+        return [each.name for each in sorted(experts, key=lambda each: (each.department, each.version))]
 
     def base_digest(self) -> str:
         """Return what identifies the base's files: seconds for some gigabytes, the first time."""

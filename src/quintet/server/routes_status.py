@@ -62,8 +62,7 @@ async def health(served: Served) -> Health:
     """Say how the server is, and which of the caller's experts are loaded."""
     _check_engine(served)
     device = served.engine.device
-    loaded = await served.catalog.loaded()
-    return Health(device=device.device, gpu_name=device.gpu_name, loaded_models=loaded)
+    return Health(device=device.device, gpu_name=device.gpu_name, loaded_models=served.catalog.loaded())
 
 
 def _check_engine(served: Services) -> None:

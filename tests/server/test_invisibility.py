@@ -21,7 +21,7 @@ from sqlalchemy import text
 
 from quintet.config import Project
 from quintet.engine.base import Token
-from quintet.errors import RegistryError
+from quintet.errors import RegistryError, UnknownModelError
 from quintet.registry.budgets import parse_budget
 from quintet.registry.database import writing
 from quintet.registry.keys import Key, create_key, revoke_key
@@ -36,6 +36,8 @@ DEPARTMENTS = (*TRAINED, "family")
 NOBODY = {"tax": "tux", "estates": "estrays", "family": "famish", "base": "bass"}
 """For each name, one of the same length that nobody has."""
 VARYING = re.compile(rb'"latency_ms": ?[\d.]+|"id": ?"chatcmpl-\w+"|"created": ?\d+')
+FOR_ADMINISTRATORS = (("GET", "/metrics"), ("POST", "/admin/reload"))
+"""What tells of every department, and answers nobody else."""
 Seen = tuple[int, dict[str, str], bytes]
 
 
@@ -56,7 +58,7 @@ def firm(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, make_expert:
 
 
 class Firm(RuleBasedStateMachine):
-    """Keys come and go, departments are asked and released; and each key looks around."""
+    """Keys and departments come and go, departments are asked and released; and each key looks around."""
 
     root: Path
     numbers = count()
@@ -84,6 +86,7 @@ class Firm(RuleBasedStateMachine):
 
     @rule(target=keys, names=st.sets(st.sampled_from((*DEPARTMENTS, "base"))), limited=st.booleans())
     def make(self, names: set[str], limited: bool) -> Any:
+        names = names & {*self.project.models}
         roles: Any = ("ask",) if names else ("admin",)
         budgets = [parse_budget("1G/day"), parse_budget("1M requests/day")] if limited else []
         made = create_key(self.project, departments=sorted(names), roles=roles, budgets=budgets)
@@ -108,11 +111,23 @@ class Firm(RuleBasedStateMachine):
             release(self.project, name, version, share=share)
         except RegistryError:
             assert share < 100
+        except UnknownModelError:
+            assert name not in self.project.models
 
     @rule(name=st.sampled_from(TRAINED))
     def roll_back(self, name: str) -> None:
-        with suppress(RegistryError):  # there may have been no release before
+        with suppress(RegistryError, UnknownModelError):  # there may have been no release before, or no department
             rollback(self.project, name)
+
+    @rule(there=st.sets(st.sampled_from(DEPARTMENTS), min_size=1))
+    def change_the_company(self, there: set[str]) -> None:
+        """Have other departments, and the running server take it up."""
+        file = self.project.root / "quintet.yaml"
+        values = yaml.safe_load((self.root / "quintet.yaml").read_text())
+        values["departments"] = {name: section for name, section in values["departments"].items() if name in there}
+        file.write_text(yaml.safe_dump(values, sort_keys=False))
+        self.loop.run_until_complete(self.app.state.services.current.reload())
+        self.project = Project.load(self.project.root)
 
     @rule(made=keys, name=st.sampled_from((*DEPARTMENTS, "base", "tax@1", "estates@2", "tux")))
     def ask(self, made: tuple[Key, str], name: str) -> None:
@@ -124,7 +139,8 @@ class Firm(RuleBasedStateMachine):
         elif "ask" not in key.roles:
             assert status == 403
         else:
-            assert status == (200 if department in key.departments and department != "family" else 404), body
+            answers = department in key.departments and department in self.project.models and department != "family"
+            assert status == (200 if answers else 404), body
 
     def look_around(self, made: tuple[Key, str]) -> None:
         """Hold all that a key sees against what it would see where there is nothing else."""
@@ -132,7 +148,7 @@ class Firm(RuleBasedStateMachine):
         hidden = [name for name in (*DEPARTMENTS, "base") if name not in key.departments]
         without = self.serve(self.without(hidden))
         assert self.send(self.app, secret, "GET", "/v1/models")[0] == (200 if key.id in self.opened else 401)
-        for method, path in self.requests():
+        for method, path in [*self.requests(), *(() if "admin" in key.roles else FOR_ADMINISTRATORS)]:
             seen, expected = (self.send(app, secret, method, path) for app in (self.app, without))
             assert seen == expected, (method, path)
             for name in set(hidden) - {"base"}:  # which is a word of the schemas too
@@ -146,7 +162,10 @@ class Firm(RuleBasedStateMachine):
 
     def requests(self, *names: str) -> Iterator[tuple[str, str]]:
         if not names:
-            yield from (("GET", path) for path in ("/", "/health", "/openapi.json", "/api/models", "/v1/models"))
+            yield from (
+                ("GET", path) for path in ("/", "/health", "/ready", "/openapi.json", "/api/models", "/v1/models")
+            )
+            yield "POST", "/api/feedback"
             yield from (("POST", path) for path in ("/api/ask", "/v1/chat/completions?auto"))
         for name in names or DEPARTMENTS:
             for model in (name, f"{name}@1", f"{name}@9"):
@@ -173,7 +192,9 @@ class Firm(RuleBasedStateMachine):
     async def _send(self, app: FastAPI, secret: str, method: str, path: str) -> Seen:
         path, _, model = path.partition("?")
         chat = {"model": model, "messages": [{"role": "user", "content": "Hello?"}], "stream": True}
-        body = None if method == "GET" else chat if model else {"query": "Hello?"}
+        opinion = {"request_id": "req_1", "rating": "up"}
+        question = opinion if path == "/api/feedback" else chat if model else {"query": "Hello?"}
+        body = None if method == "GET" else question
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://firm") as client:
             response = await client.request(method, path, json=body, headers={"X-API-Key": secret})
@@ -188,11 +209,12 @@ class Firm(RuleBasedStateMachine):
         self.loop.close()
 
 
-def test_what_a_key_may_not_ask_is_not_there(firm: Path) -> None:
+@pytest.mark.parametrize(("companies", "steps"), [(8, 10), pytest.param(50, 25, marks=pytest.mark.slow)])
+def test_what_a_key_may_not_ask_is_not_there(firm: Path, companies: int, steps: int) -> None:
     Firm.root = firm
     run_state_machine_as_test(
         Firm,
         settings=settings(
-            max_examples=8, stateful_step_count=10, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=companies, stateful_step_count=steps, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

@@ -138,6 +138,27 @@ def test_an_answer_that_takes_too_long_to_end_is_cut_and_its_client_told(project
     assert engine.running == 0
 
 
+def test_a_signal_in_the_middle_of_a_flood_breaks_no_answer(project: Project) -> None:
+    engine = ScriptedEngine([*[Token(40)] * 3, Token(None, "stop")], pause=0.005)
+    seen: list[int] = []
+
+    def ask_on(url: str) -> None:
+        with httpx.Client() as client:
+            while not seen or seen[-1] == 200:
+                try:
+                    seen.append(client.post(f"{url}/api/infer/base", json=QUERY).status_code)
+                except httpx.ConnectError:
+                    return
+
+    with draining_server(project, engine) as (url, signalled), ThreadPoolExecutor(8) as clients:
+        asking = [clients.submit(ask_on, url) for _ in range(8)]
+        assert eventually(lambda: len(seen) > 16)
+        signalled()
+        for each in asking:
+            each.result()
+    assert set(seen) <= {200, 503}
+
+
 def test_an_answer_that_ends_in_time_is_whole(project: Project) -> None:
     engine = ScriptedEngine([*[Token(40)] * 20, Token(None, "stop")], pause=0.01)
     with (

@@ -50,17 +50,12 @@ class CachedEngine(WrappedEngine):
             async for token in tokens:
                 yield token
 
-    async def use(self, store: Store | None) -> None:
-        """Keep answers there from now on, or nowhere."""
-        before, self._store = self._store, store
-        if before is not None:
-            await before.close()
-
     async def close(self) -> None:
         """Let the engine finish, and keep what it answered."""
         await self._engine.close()
         await asyncio.gather(*self._keeping)
-        await self.use(None)
+        if self._store is not None:
+            await self._store.close()
 
     async def _answer(self, store: Store, request: Request) -> AsyncGenerator[Token]:
         key = key_of(request, await self._name_model())

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 
-from quintet import precision
+from quintet import packed_linear, precision
 from quintet.config import Config, Project
 from quintet.errors import ModelError
 from quintet.precision import count_weights, served_precision
@@ -41,20 +41,20 @@ def test_a_small_base_is_served_as_it_was_trained(base: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("vnni", "half", "expected"), [(True, True, "int8"), (False, True, "bfloat16"), (False, False, "float32")]
+    ("int8", "half", "expected"), [(True, True, "int8"), (False, True, "bfloat16"), (False, False, "float32")]
 )
 def test_a_large_base_is_served_in_what_the_machine_computes_fast(
-    base: Path, monkeypatch: pytest.MonkeyPatch, vnni: bool, half: bool, expected: str
+    base: Path, monkeypatch: pytest.MonkeyPatch, int8: bool, half: bool, expected: str
 ) -> None:
     monkeypatch.setattr(precision, "SMALL", 1)
-    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: vnni)
+    monkeypatch.setattr(precision, "multiplies_int8", lambda: int8)
     monkeypatch.setattr(precision, "computes", lambda dtype: half)
 
     assert served_precision(project(base)).precision == expected
 
 
 def test_int8_where_it_would_overflow_is_refused(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
+    monkeypatch.setattr(packed_linear, "multiplies_int8", lambda: False)
 
     with pytest.raises(ModelError, match="bfloat16 or float32"):
         served_precision(project(base, precision="int8"))

@@ -43,6 +43,12 @@ def shared_view(base: PreTrainedModel, own: Collection[str] = ()) -> PreTrainedM
     return copy.deepcopy(base, {id(tensor): tensor for tensor in tensors if id(tensor) not in copied})
 
 
+def skeleton_of(base: PreTrainedModel) -> PreTrainedModel:
+    """Return a model of the base's modules with no weights in them: what has a name, and of what shape."""
+    tensors = (*base.parameters(), *base.buffers())
+    return copy.deepcopy(base, {id(tensor): tensor.to("meta") for tensor in tensors})
+
+
 def _stored_of_base(folder: Path) -> set[str]:
     """Return which of the base's parameters an adapter brings along, as with an adapted head: PEFT writes into them."""
     names = {name.removeprefix("base_model.model.") for name in load_peft_weights(str(folder), device="cpu")}

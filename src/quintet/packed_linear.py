@@ -1,8 +1,9 @@
 """Linear layers whose weights lie in memory as the CPU's matrix kernels read them. Knows no experts and no batches.
 
-oneDNN has an order of its own for a matrix of less than single precision. A plain weight is brought into it at every
-call, which for a few tokens takes as long as the product itself; here it is done once, and the plain weight is let go.
-Layers that are given the same input, such as those of queries, keys and values, are siblings: computed as one.
+oneDNN multiplies few rows fast by a matrix in blocks. A plain weight of half precision is brought into them at every
+call, which for a few tokens takes as long as the product itself, and one of single precision goes to another library,
+which is slower at it; here it is done once, and the plain weight is let go. Layers that are given the same input, such
+as those of queries, keys and values, are siblings: computed as one.
 
 Shapes: T tokens, I inputs, O outputs.
 """
@@ -17,57 +18,26 @@ import torch
 from torch import Tensor, nn
 
 from quintet.errors import ModelError
+from quintet.int8_linear import Int8Linear, multiplies_int8
 
-Packing = Literal["half", "int8"]
-ZERO_POINT = 128
-"""Of activations: oneDNN multiplies unsigned by signed, and is slow where both are signed."""
+Packing = Literal["blocked", "int8"]
+FEW = {torch.float32: 10}
+"""For how many rows blocks are chosen, by precision: it matters little but for this one."""
 
 
 class PackedLinear(nn.Module):
-    """A linear layer of half precision that cannot be trained, moved or read, only computed with."""
+    """A linear layer that cannot be trained, moved or read, only computed with."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), 1)
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), FEW.get(linear.weight.dtype, 1))
         self._bias = None if linear.bias is None else linear.bias.detach().clone()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x W^T + b`, `[..., O]`."""
         # What torch.compile calls in a frozen graph; without an operation fused to it.
         return torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")  # type: ignore[no-any-return]
-
-
-class Int8Linear(nn.Module):
-    """A linear layer of 8-bit weights, one scale an output, and of 8-bit activations, one scale a token.
-
-    Rounding to nearest over the largest absolute value, both (Dettmers et al. 2022, arXiv:2208.07339, section 2.1:
-    vector-wise quantisation). A token's result depends on no other token.
-    """
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        weight_OI = linear.weight.detach()
-        self._scale_O = _scale(weight_OI).squeeze(-1)
-        # In place: what takes long here is touching new memory.
-        rounded_OI = weight_OI.to(torch.float32, copy=True).div_(self._scale_O[:, None]).round_().to(torch.int8)
-        self._weight = torch.ops.onednn.qlinear_prepack(rounded_OI, None)
-        self._zero_O = torch.zeros(self.out_features, dtype=torch.int32)
-        self._bias = None if linear.bias is None else linear.bias.detach().float()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return `x W^T + b`, `[..., O]`, in the precision of x."""
-        x_TI = x.flatten(0, -2).float()
-        scale_T1 = _scale(x_TI)
-        rounded_TI = (x_TI / scale_T1).round_().add_(ZERO_POINT).to(torch.uint8)
-        out_TO = torch.ops.onednn.qlinear_pointwise(
-            rounded_TI, 1.0, ZERO_POINT, self._weight, self._scale_O, self._zero_O, None, 1.0, 0, torch.float32,
-            "none", [], "",
-        ).mul_(scale_T1)  # fmt: skip
-        if self._bias is not None:
-            out_TO += self._bias
-        return out_TO.to(x.dtype).view(*x.shape[:-1], self.out_features)  # type: ignore[no-any-return]
 
 
 class Siblings(nn.Module):
@@ -103,29 +73,24 @@ class SiblingLinear(nn.Module):
         return self.siblings.output(self._number, x)
 
 
-def _scale(rows: Tensor) -> Tensor:
-    """Return what a step of 127 is worth in each row."""
-    largest: Tensor = rows.abs().amax(-1, keepdim=True).float()
-    return largest.clamp_(min=1e-12).div_(127)
-
-
 def packing_of(dtype: torch.dtype, device: str, *, int8: bool) -> Packing | None:
     """Return how linear layers are packed on a device, if at all; raise ModelError where int8 is not computed well."""
     if int8:
-        # Without these instructions sums of products are kept in 16 bits, and overflow.
-        if device != "cpu" or not torch.cpu._is_vnni_supported():
-            raise ModelError("int8 needs a CPU with VNNI instructions; serve in bfloat16 or float32 here")
+        if device != "cpu" or not multiplies_int8():
+            raise ModelError("int8 needs a CPU with AVX2 or VNNI instructions; serve in bfloat16 or float32 here")
         return "int8"
-    return "half" if device == "cpu" and computes(dtype) else None
+    return "blocked" if device == "cpu" and computes(dtype) else None
 
 
 def computes(dtype: torch.dtype) -> bool:
-    """Whether this CPU multiplies matrices of a half precision as such."""
+    """Whether this CPU multiplies matrices of a precision as such."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     if dtype is torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return dtype is torch.float16 and bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
+    if dtype is torch.float16:
+        return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
+    return dtype is torch.float32
 
 
 @contextmanager
@@ -148,11 +113,11 @@ def finding_siblings(model: nn.Module) -> Iterator[list[tuple[str, ...]]]:
 def pack(model: nn.Module, packing: Packing, siblings: Collection[tuple[str, ...]] = ()) -> None:
     """Replace the model's linear layers one by one, so that memory holds only one of them twice.
 
-    The layers of PEFT's adapters stay as they are, and so do those beneath that it asks for more than to compute. In
-    half precision, a weight that another module shares, such as embeddings that are the head's too, stays as well: it
-    would be there twice for good. `siblings` are paths of layers that are always given the same input, in turn.
+    The layers of PEFT's adapters stay as they are, and so do those beneath that it asks for more than to compute. A
+    weight that another module shares, such as embeddings that are the head's too, is rounded or stays as well: it would
+    be there twice for good. `siblings` are paths of layers that are always given the same input, in turn.
     """
-    make = PackedLinear if packing == "half" else Int8Linear
+    make = PackedLinear if packing == "blocked" else Int8Linear
     linears = _packable(model, packing)
     for paths in siblings:
         if linears.keys() >= set(paths):
@@ -163,7 +128,7 @@ def pack(model: nn.Module, packing: Packing, siblings: Collection[tuple[str, ...
 
 def _packable(model: nn.Module, packing: Packing) -> dict[str, nn.Linear]:
     """Return the layers that can be replaced, by path."""
-    shared = _shared(model) if packing == "half" else set()
+    shared = _shared(model) if packing == "blocked" else set()
     adapted = {path: layer for path, layer in model.named_modules() if hasattr(layer, "base_layer")}
     return {
         path: module

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from quintet.base_model import load_config, locate, pick_device
 from quintet.config import Precision, Project
+from quintet.int8_linear import multiplies_int8
 from quintet.packed_linear import computes, packing_of
 
 SMALL = 100_000_000
@@ -52,7 +53,7 @@ def served_precision(project: Project) -> Served:
     if weights < SMALL:
         return Served("float32", f"the base is small ({weights / 1e6:.0f} million weights)")
     size = f"the base has {weights / 1e9:.1f} billion weights"
-    if torch.cpu._is_vnni_supported():
+    if multiplies_int8():
         return Served("int8", f"{size}, and this CPU multiplies 8-bit numbers")
     if computes(torch.bfloat16):
         return Served("bfloat16", f"{size}, and this CPU computes in bfloat16")

@@ -22,7 +22,7 @@ from quintet.engine.expert import Expert
 from quintet.engine.mixed_linear import LowRank, Scale
 from quintet.engine.paged_attention import LayerShape
 from quintet.expert_model import load_expert_model
-from tests.engine.tiny_models import CAUSAL, OWN, SHARED, make_base, make_expert, shake
+from tests.engine.tiny_models import CAUSAL, OWN, SHARED, base_of, make_base, make_expert, shake
 
 SHAPES = {layer: LayerShape(2, 8, 8) for layer in range(2)}
 TRUE_AND_FALSE = [True, False, True, True, False, False]
@@ -72,7 +72,7 @@ def write(folder: Path, base: Path, config: PeftConfig) -> Path:
 
 
 def read(folder: Path, base: PreTrainedModel) -> Expert | None:
-    return read_files(folder, PeftConfig.from_pretrained(str(folder)), base, SHAPES)
+    return read_files(folder, PeftConfig.from_pretrained(str(folder)), base_of(base, SHAPES))
 
 
 def numbers(expert: Expert | None) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from quintet.engine.experts import read_expert
 from quintet.engine.paged_attention import LayerShape
 from quintet.errors import ModelError
 from quintet.expert_model import shared_view
-from tests.engine.tiny_models import OWN, SHARED, make_base, make_expert
+from tests.engine.tiny_models import OWN, SHARED, base_of, make_base, make_expert
 
 SHAPES = {layer: LayerShape(2, 8, 8) for layer in range(2)}
 
@@ -34,7 +34,7 @@ def test_for_the_common_kinds_no_model_is_built(folders: Mapping[str, Path], mon
     base = load_model(str(folders["base"]), "cpu")
     monkeypatch.setattr(experts, "load_expert_model", lambda *_: pytest.fail("PEFT built a model"))
     for kind in SHARED:
-        expert = read_expert(folders[kind], base, SHAPES)
+        expert = read_expert(folders[kind], base_of(base, SHAPES))
         assert expert.parts or expert.virtual
 
 
@@ -45,7 +45,7 @@ def test_experts_are_read_on_many_threads_at_once_and_the_base_is_not_touched(fo
     modules = list(template.modules())
     with ThreadPoolExecutor(4) as threads:
         kinds = [*SHARED, *OWN] * 2
-        read = list(threads.map(lambda kind: read_expert(folders[kind], template, SHAPES), kinds))
+        read = list(threads.map(lambda kind: read_expert(folders[kind], base_of(template, SHAPES)), kinds))
     half = len(read) // 2
     assert all(same(*pair) for pair in zip(read[:half], read[half:], strict=True))
     assert list(template.modules()) == modules
@@ -69,4 +69,4 @@ def test_weights_that_are_no_numbers_are_refused_for_they_would_reach_the_answer
     next(iter(weights.values())).view(-1)[3] = number
     save_file(weights, tmp_path / "adapter_model.safetensors")
     with pytest.raises(ModelError, match="not finite numbers; train it again"):
-        read_expert(tmp_path, load_model(str(folders["base"]), "cpu"), SHAPES)
+        read_expert(tmp_path, base_of(load_model(str(folders["base"]), "cpu"), SHAPES))

@@ -1,5 +1,6 @@
 """The scheduler with a fake runner, and without threads, clocks or an event loop."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +26,7 @@ class Loop:
     scheduler: Scheduler
     runner: FakeRunner
     answers: dict[Sequence, list[int]] = field(default_factory=dict)
+    seconds: Callable[[int], float] = lambda tokens: 0.0
 
     def step(self, now: float = 0.0) -> Step:
         step = self.scheduler.plan(now)
@@ -33,7 +35,8 @@ class Loop:
             logits = self.runner.step([work.chunk for work in step.work])
             ids = logits.argmax(-1).tolist() if asking else []
             chosen = dict(zip(asking, ids, strict=True))
-            for sequence in self.scheduler.complete(step, chosen):
+            seconds = self.seconds(sum(len(work.chunk.ids) for work in step.work))
+            for sequence in self.scheduler.complete(step, chosen, seconds):
                 self.answers.setdefault(sequence, []).append(chosen[sequence])
         return step
 
@@ -46,12 +49,25 @@ class Loop:
         raise AssertionError(f"not done after {most} steps")
 
 
-def make(blocks: int = 64, *, max_queue: int = 64, max_running: int = 8, step_tokens: int = 16) -> Loop:
+def make(
+    blocks: int = 64,
+    *,
+    max_queue: int = 64,
+    max_running: int = 8,
+    step_tokens: int = 16,
+    seconds: Callable[[int], float] = lambda tokens: 0.0,
+) -> Loop:
     runner = FakeRunner(blocks, 4, virtual=VIRTUAL)
     for digest in VIRTUAL:
         runner.install(digest, runner.prepare(Adapter(digest, Path(digest))))
     cache = KVCache(runner.blocks, runner.block_size)
-    return Loop(Scheduler(cache, max_queue=max_queue, max_running=max_running, step_tokens=step_tokens), runner)
+    scheduler = Scheduler(cache, max_queue=max_queue, max_running=max_running, step_tokens=step_tokens)
+    return Loop(scheduler, runner, seconds=seconds)
+
+
+def as_long_as_its_tokens(tokens: int) -> float:
+    """What steps take on a machine where departments cannot all take part in each."""
+    return float(2 + tokens)
 
 
 def sequence(
@@ -324,6 +340,49 @@ def test_a_conversation_goes_on_from_the_states_of_its_earlier_turns() -> None:
     check_answers(loop, [first, second])
 
 
+def test_who_sits_a_step_out_keeps_what_it_holds() -> None:
+    loop = make(seconds=as_long_as_its_tokens)
+    asked = [sequence(tokens=12, expert="a", first=number) for number in range(6)]
+    for one in asked:
+        loop.scheduler.add(one)
+    loop.step()
+    quiet = sequence(tokens=12)
+    loop.scheduler.add(quiet)
+    sat_out = 0
+    while quiet.status is not Status.FINISHED:
+        held = [(one, one.computed, list(one.blocks)) for one in loop.scheduler.running]
+        taking_part = {work.sequence for work in loop.step().work}
+        sat_out += quiet in taking_part and len(taking_part) == 1
+        for one, computed, blocks in held:
+            if one not in taking_part:
+                assert one.computed == computed
+                assert one.blocks[: len(blocks)] == blocks
+    assert sat_out > 3
+    loop.run()
+    check_answers(loop, [*asked, quiet])
+    assert loop.scheduler.preemptions == loop.scheduler.reused_tokens == 0
+
+
+def test_beside_a_flood_an_answer_takes_less_than_twice_as_long_as_alone() -> None:
+    def seconds_to_answer(loop: Loop) -> float:
+        quiet, clock = sequence(12, 40, "b"), 0.0
+        loop.scheduler.add(quiet)
+        while quiet.status is not Status.FINISHED:
+            clock += loop.seconds(sum(len(work.chunk.ids) for work in loop.step().work))
+        return clock
+
+    def machine(tokens: int) -> float:
+        return 9.0 + tokens
+
+    alone = seconds_to_answer(make(400, max_running=32, step_tokens=64, seconds=machine))
+    loop = make(400, max_running=32, step_tokens=64, seconds=machine)
+    for number in range(50):
+        loop.scheduler.add(sequence(10, 30, "a", number))
+    for _ in range(10):
+        loop.step()
+    assert seconds_to_answer(loop) < 2 * alone
+
+
 @pytest.mark.parametrize(
     ("amount", "wanted", "shares"),
     [(10, [], []), (10, [3, 4], [3, 4]), (10, [100, 2], [8, 2]), (9, [9, 9, 9], [3, 3, 3]), (2, [5, 5, 5], [1, 1, 0])],
@@ -350,7 +409,7 @@ events = st.lists(
 def test_whatever_comes_in_whatever_order_every_answer_is_the_one_it_would_be_alone(
     happenings: list[Sequence | str | tuple[str, int]], blocks: int, running: int, tokens: int, queue: int
 ) -> None:
-    loop = make(blocks, max_queue=queue, max_running=running, step_tokens=tokens)
+    loop = make(blocks, max_queue=queue, max_running=running, step_tokens=tokens, seconds=as_long_as_its_tokens)
     asked: list[Sequence] = []
     cancelled: set[Sequence] = set()
     for happening in happenings:

@@ -181,10 +181,14 @@ def _counting(runner: TorchRunner, forwards: list[int]) -> Callable[[Any], Any]:
 
 
 def test_the_base_is_never_changed(served: Served) -> None:
-    fresh = LlamaForCausalLM.from_pretrained(served.base).state_dict()
-    now = served.runner._model.state_dict()
-    assert fresh.keys() == now.keys()
-    assert all(torch.equal(tensor, now[name]) for name, tensor in fresh.items())
+    fresh = LlamaForCausalLM.from_pretrained(served.base)
+    before = fresh.state_dict()
+    now = [*served.runner._model.state_dict().items(), *served.runner._template().state_dict().items()]
+    assert before.keys() == {name for name, _ in now}
+    assert all(torch.equal(tensor, before[name]) for name, tensor in now)
+    with torch.inference_mode():
+        said = served.runner.step([Chunk(None, (5, 6, 7), 0, 0, (0,), True)])
+        torch.testing.assert_close(said, fresh(torch.tensor([[5, 6, 7]])).logits[:, -1])
 
 
 def test_it_is_a_runner_and_says_where_it_computes(served: Served) -> None:

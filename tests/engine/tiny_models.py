@@ -35,7 +35,9 @@ from transformers import (
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
 from quintet.base_model import load_config, load_model
-from quintet.expert_model import load_expert_model, quietly
+from quintet.engine.expert import Base
+from quintet.engine.paged_attention import LayerShape
+from quintet.expert_model import load_expert_model, quietly, skeleton_of
 
 VOCABULARY = 96
 ANSWER = 64
@@ -171,3 +173,8 @@ def generate(base: Path, expert: Path | None, prompt: list[int], count: int = AN
     with torch.inference_mode(), quietly():
         out = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False)
     return [int(token) for token in out[0, -count:]]
+
+
+def base_of(model: PreTrainedModel, shapes: Mapping[int, LayerShape]) -> Base:
+    """Return what experts of a model are read for."""
+    return Base(skeleton_of(model), shapes, "cpu", lambda: model)

@@ -17,9 +17,8 @@ from quintet.engine.engine import MixedEngine
 from quintet.engine.experts import load_paged, read_expert
 from quintet.engine.torch_runner import TorchRunner
 from quintet.errors import ExportError
-from quintet.expert_model import shared_view
 from quintet.export.low_rank import Fit, check_rank, cut, decompose, write_adapter
-from tests.engine.tiny_models import generate, make_base, shake
+from tests.engine.tiny_models import base_of, generate, make_base, shake
 
 PROMPT = [5, 60, 70, 80, 90]
 FULL_RANK = 64
@@ -162,7 +161,7 @@ def answers(base: Path, experts: list[Path | None]) -> list[list[int | None]]:
 @pytest.mark.parametrize("name", ["llama", "llama, tied"])
 def test_the_delta_joins_the_shared_batch_head_and_all(tmp_path: Path, name: str) -> None:
     base, _, delta = make(tmp_path, name, shake_all, rank=4)
-    expert = read_expert(delta, shared_view(load_paged(str(base), "cpu", None)), {})
+    expert = read_expert(delta, base_of(load_paged(str(base), "cpu", None), {}))
     assert expert.model is None
     assert "lm_head" in expert.parts
     assert len(expert.parts) == 2 * 7 + 1

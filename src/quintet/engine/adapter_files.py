@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from quintet.engine.expert import Expert
+from quintet.engine.expert import Base, Expert
 from quintet.engine.mixed_linear import LowRank, Scale
-from quintet.engine.paged_attention import LayerShape
 
 WEIGHTS = "adapter_model.safetensors"
 OF_BASE = "base_model.model."
@@ -55,13 +54,13 @@ class _Unlike(Exception):  # noqa: N818
 
 
 @torch.inference_mode()
-def read_files(folder: Path, config: Any, base: PreTrainedModel, shapes: Mapping[int, LayerShape]) -> Expert | None:
-    """Return the expert of a folder and its config for a base whose layers keep `shapes`, or None: ask PEFT."""
+def read_files(folder: Path, config: Any, base: Base) -> Expert | None:
+    """Return the expert of a folder and its config for a base, or None: ask PEFT."""
     if not _is_known(config):
         return None
     try:
-        weights = _Weights(load_file(folder / WEIGHTS, device=str(base.device)))
-        expert = _READ[config.peft_type](config, weights, base, shapes)
+        weights = _Weights(load_file(folder / WEIGHTS, device=base.device))
+        expert = _READ[config.peft_type](config, weights, base)
         weights.check_all_taken()
     except (_Unlike, OSError, SafetensorError, TypeError, ValueError, ArithmeticError, re.error):
         return None
@@ -93,10 +92,13 @@ class _Weights:
             raise _Unlike(name)
         return weight
 
-    def check_base(self, path: str, layer: nn.Module) -> None:
+    def check_base(self, path: str, base: Base) -> None:
         """Take what is stored of the base itself, as PEFT does with heads: it must be what the base has."""
-        stored, weight = self._left.pop(f"{OF_BASE}{path}.base_layer.weight", None), layer.weight
-        if stored is not None and not (isinstance(weight, Tensor) and torch.equal(stored.to(weight.dtype), weight)):
+        stored = self._left.pop(f"{OF_BASE}{path}.base_layer.weight", None)
+        if stored is None:
+            return
+        weight: Any = base.weights().get_submodule(path).weight
+        if not torch.equal(stored.to(weight.dtype), weight):
             raise _Unlike(path)
 
     def check_all_taken(self) -> None:
@@ -104,29 +106,30 @@ class _Weights:
             raise _Unlike(*self._left)
 
 
-def _read_embeddings(config: Any, weights: _Weights, base: PreTrainedModel, _: Mapping[int, LayerShape]) -> Expert:
+def _read_embeddings(config: Any, weights: _Weights, base: Base) -> Expert:
     virtual = config.num_virtual_tokens
-    embeddings_VE = weights.take(VIRTUAL, virtual, base.config.get_text_config().hidden_size)
-    return Expert(virtual=virtual, embeddings=embeddings_VE.to(base.dtype, copy=True))
+    embeddings_VE = weights.take(VIRTUAL, virtual, base.skeleton.config.get_text_config().hidden_size)
+    return Expert(virtual=virtual, embeddings=embeddings_VE.to(base.skeleton.dtype, copy=True))
 
 
-def _read_states(config: Any, weights: _Weights, base: PreTrainedModel, shapes: Mapping[int, LayerShape]) -> Expert:
+def _read_states(config: Any, weights: _Weights, base: Base) -> Expert:
     """Read keys and values as the cache has them: of each token, in each layer, the keys and behind them the values."""
+    shapes = base.shapes
     virtual, (heads, size, _) = config.num_virtual_tokens, shapes[0]
     if set(shapes.values()) != {(heads, size, size)} or config.num_attention_heads != heads:
         raise _Unlike(VIRTUAL)
     stored_VX = weights.take(VIRTUAL, virtual, len(shapes) * 2 * heads * size)
-    stored_LVKD = stored_VX.to(base.dtype).view(virtual, -1, heads, size).transpose(0, 1)
+    stored_LVKD = stored_VX.to(base.skeleton.dtype).view(virtual, -1, heads, size).transpose(0, 1)
     states_LVKD = stored_LVKD.clone(memory_format=torch.contiguous_format)
     pairs = zip(states_LVKD[::2], states_LVKD[1::2], strict=True)
     return Expert(virtual=virtual, states=dict(enumerate(pairs)))
 
 
-def _read_parts(config: Any, weights: _Weights, base: PreTrainedModel, _: Mapping[int, LayerShape]) -> Expert:
+def _read_parts(config: Any, weights: _Weights, base: Base) -> Expert:
     read, parts = _PARTS[config.peft_type], {}
-    for path, layer in _targets(config, base):
-        weights.check_base(path, layer)
-        parts[path] = read(config, weights, path, layer, base.dtype)
+    for path, layer in _targets(config, base.skeleton):
+        weights.check_base(path, base)
+        parts[path] = read(config, weights, path, layer, base.skeleton.dtype)
     return Expert(parts=parts)
 
 
@@ -187,7 +190,7 @@ _PARTS: Mapping[PeftType, Callable[[Any, _Weights, str, nn.Module, torch.dtype],
     PeftType.ADALORA: _read_adalora,
     PeftType.IA3: _read_ia3,
 }
-_READ: Mapping[PeftType, Callable[[Any, _Weights, PreTrainedModel, Mapping[int, LayerShape]], Expert]] = {
+_READ: Mapping[PeftType, Callable[[Any, _Weights, Base], Expert]] = {
     **dict.fromkeys(_PARTS, _read_parts),
     PeftType.PREFIX_TUNING: _read_states,
     PeftType.PROMPT_TUNING: _read_embeddings,

@@ -174,9 +174,11 @@ class MixedEngine:
         try:
             while self._has_work():
                 self._exchange_experts()
+                began = time.perf_counter()
                 step = self._plan()
                 if step.work:
-                    self._finish(step, self._compute(step))
+                    choices = self._compute(step)
+                    self._finish(step, choices, time.perf_counter() - began)
         except Exception:
             logger.exception("the engine's loop failed; the engine is closed")
         with self._changed:
@@ -246,14 +248,15 @@ class MixedEngine:
             logger.exception("a step failed; its %d requests fail with it", len(step.work))
             return {work.sequence: _failed(error) for work in step.work}
 
-    def _finish(self, step: Step, choices: Choices) -> None:
-        """Account for a computed step, and tell the readers."""
+    def _finish(self, step: Step, choices: Choices, seconds: float) -> None:
+        """Account for a step that took so long, and tell the readers."""
         with self._changed:
             failures = {sequence: error for sequence, error in choices.items() if isinstance(error, Exception)}
             for sequence in failures:
                 self._scheduler.remove(sequence)
             chosen = {sequence: choice for sequence, choice in choices.items() if isinstance(choice, Choice)}
-            reasons = self._scheduler.complete(step, {sequence: choice.id for sequence, choice in chosen.items()})
+            ids = {sequence: choice.id for sequence, choice in chosen.items()}
+            reasons = self._scheduler.complete(step, ids, seconds)
             self._count(step, len(reasons))
             news: list[tuple[Sequence, Token | Exception]] = [(s, _failed(e)) for s, e in failures.items()]
             news += [(sequence, _token(chosen[sequence], reason)) for sequence, reason in reasons.items()]

@@ -1,12 +1,14 @@
 """What an expert is once it is read. Knows neither files nor batches."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from quintet.engine.mixed_linear import Parts
+from quintet.engine.paged_attention import LayerShape
 
 
 @dataclass(frozen=True)
@@ -21,3 +23,16 @@ class Expert:
     states: Mapping[int, tuple[Tensor, Tensor]] | None = None
     embeddings: Tensor | None = None
     model: Any = None
+
+
+@dataclass(frozen=True)
+class Base:
+    """What experts are read for: a base's modules without their weights, what its layers keep, and where it computes.
+
+    `weights` gives a view with plain weights to whoever needs them; its modules are never changed.
+    """
+
+    skeleton: PreTrainedModel
+    shapes: Mapping[int, LayerShape]
+    device: str
+    weights: Callable[[], PreTrainedModel]

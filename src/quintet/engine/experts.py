@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from quintet.base_model import load_model
 from quintet.engine.adapter_files import read_files
-from quintet.engine.expert import Expert
+from quintet.engine.expert import Base, Expert
 from quintet.engine.mixed_linear import Parts
 from quintet.engine.paged_attention import PAGED, LayerShape
 from quintet.errors import ModelError
@@ -41,19 +41,19 @@ _BUILDING = Lock()
 """One model at a time: meanwhile the filters of warnings and torch's default dtype are not the process's own."""
 
 
-def read_expert(folder: Path, template: PreTrainedModel, shapes: Mapping[int, LayerShape]) -> Expert:
-    """Return the expert in a folder for a base, whose layers keep `shapes`, and of which `template` is a view.
+def read_expert(folder: Path, base: Base) -> Expert:
+    """Return the expert in a folder for a base.
 
-    The view's modules are never changed, its weights are the base's own and stay as they are. May be called from any
-    thread. Raises ModelError with the fix when the files are broken, are of another base, or are of a kind that cannot
-    be served.
+    May be called from any thread. Raises ModelError with the fix when the files are broken, are of another base, or are
+    of a kind that cannot be served.
     """
     if is_full(folder):
         with _BUILDING:
-            return Expert(model=load_paged(str(folder), str(template.device), template.dtype))
+            return Expert(model=load_paged(str(folder), base.device, base.skeleton.dtype))
     config = _read_config(folder)
     _refuse_unservable(config, folder)
-    expert = read_files(folder, config, template, shapes) or _read_through_peft(folder, config, template, shapes)
+    expert = read_files(folder, config, base)
+    expert = expert or _read_through_peft(folder, config, base.weights(), base.shapes)
     _check_finite(expert.parts, folder)
     return expert
 

@@ -1,16 +1,17 @@
 """What the next step computes: who begins, who goes on, who must wait. Computes nothing and tells nobody.
 
-Running sequences that are one token from the next choice always go first. What is left of a step's tokens goes to
-prompts, in chunks, split evenly between departments; of each department, the prompt with the least left goes first:
-side by side, all would have their first token as late as the last. None starves, since those that passed it keep
-their places among what runs, until there are no more. A department's share of the engine is the larger of its shares
-of running sequences and of cache blocks (dominant resource fairness, Ghodsi et al., 2011). Where one department has
-more than an even share and another cannot begin, the first one's youngest sequence makes room: it waits, and is
-computed again later, mostly from the cache.
+While several departments run, those that lengthen steps the most sit some of them out (`turns`), and keep what they
+hold. Of those that take part, running sequences that are one token from the next choice always go first. What is left
+of a step's tokens goes to prompts, in chunks, split evenly between departments; of each department, the prompt with the
+least left goes first: side by side, all would have their first token as late as the last. None starves, since those
+that passed it keep their places among what runs, until there are no more. A department's share of the engine is the
+larger of its shares of running sequences and of cache blocks (dominant resource fairness, Ghodsi et al., 2011). Where
+one department has more than an even share and another cannot begin, the first one's youngest sequence makes room: it
+waits, and is computed again later, mostly from the cache.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 
@@ -19,6 +20,7 @@ from quintet.engine.batch import Chunk
 from quintet.engine.fair_queue import FairQueue
 from quintet.engine.kv_cache import KVCache
 from quintet.engine.sequence import Sequence, Status
+from quintet.engine.turns import Turns
 from quintet.errors import BusyError
 
 PATIENCE = 32
@@ -46,7 +48,7 @@ class Scheduler:
 
     At most `max_queue` sequences wait that have not begun, be it outside, for their expert, or for their turn. At most
     `max_running` hold blocks, and a step computes at most `step_tokens` tokens, which must be more than `max_running`:
-    so each of them gets on in every step.
+    so each of them gets on in every step that its department takes part in.
     """
 
     def __init__(self, cache: KVCache, *, max_queue: int = 64, max_running: int = 32, step_tokens: int = 512) -> None:
@@ -58,6 +60,7 @@ class Scheduler:
         self.preemptions = 0
         self.reused_tokens = 0
         self._queue = FairQueue()
+        self._turns = Turns(step_tokens)
         self._arrivals = count()
         self._max_queue = max_queue
         self._max_running = max_running
@@ -139,11 +142,15 @@ class Scheduler:
         self._admit()
         return Step(tuple(self._work()), tuple(late))
 
-    def complete(self, step: Step, chosen: Mapping[Sequence, int]) -> dict[Sequence, FinishReason | None]:
-        """Note that a step was computed and which ids were chosen; return why each of those is the last, if it is.
+    def complete(
+        self, step: Step, chosen: Mapping[Sequence, int], seconds: float = 0.0
+    ) -> dict[Sequence, FinishReason | None]:
+        """Note that a step was computed in so many seconds, and which ids were chosen.
 
-        Whoever was removed meanwhile is passed over; whoever has its last id is finished.
+        Returns why each of those is the last, if it is. Whoever was removed meanwhile is passed over; whoever has its
+        last id is finished.
         """
+        self._turns.took(_tokens_of(step), seconds)
         reasons: dict[Sequence, FinishReason | None] = {}
         for sequence, chunk in ((work.sequence, work.chunk) for work in step.work):
             if sequence.status is not Status.RUNNING:
@@ -250,19 +257,31 @@ class Scheduler:
         return sum(len(sequence.blocks) for sequence in self.running if sequence.department == department)
 
     def _work(self) -> Iterator[Work]:
-        ready = [sequence for sequence in self.running if sequence.remaining == 1]
+        """Yield what the step computes, of those departments whose turn it is; the others keep what they hold."""
+        wanted: dict[str, int] = Counter()
+        for sequence in self.running:
+            wanted[sequence.department] += sequence.remaining
+        if not wanted:
+            return
+        turn = self._turns.next({name: min(tokens, self._step_tokens) for name, tokens in wanted.items()})
+        taking_part = [sequence for sequence in self.running if sequence.department in turn]
+        ready = [sequence for sequence in taking_part if sequence.remaining == 1]
         for sequence in ready:
             yield _work(sequence, 1)
-        prompts: dict[str, list[Sequence]] = {}
-        for sequence in self.running:
-            if sequence.remaining > 1:
-                prompts.setdefault(sequence.department, []).append(sequence)
-        wanted = [sum(sequence.remaining for sequence in of_one) for of_one in prompts.values()]
-        for of_one, tokens in zip(prompts.values(), split(self._step_tokens - len(ready), wanted), strict=True):
-            for sequence in sorted(of_one, key=_shortest):
-                if share := min(tokens, sequence.remaining):
-                    yield _work(sequence, share)
-                    tokens -= share
+        yield from _prompts([each for each in taking_part if each.remaining > 1], self._step_tokens - len(ready))
+
+
+def _prompts(sequences: Iterable[Sequence], tokens: int) -> Iterator[Work]:
+    """Yield chunks of prompts, so many tokens in all: split evenly between departments, the shortest of each first."""
+    prompts: dict[str, list[Sequence]] = {}
+    for sequence in sequences:
+        prompts.setdefault(sequence.department, []).append(sequence)
+    wanted = [sum(sequence.remaining for sequence in of_one) for of_one in prompts.values()]
+    for of_one, share in zip(prompts.values(), split(tokens, wanted), strict=True):
+        for sequence in sorted(of_one, key=_shortest):
+            if number := min(share, sequence.remaining):
+                yield _work(sequence, number)
+                share -= number
 
 
 def split(amount: int, wanted: list[int]) -> list[int]:
@@ -279,6 +298,13 @@ def _work(sequence: Sequence, tokens: int) -> Work:
     ids = tuple(sequence.ids[start : start + tokens])
     is_last = tokens == sequence.remaining
     return Work(sequence, Chunk(sequence.expert, ids, start, sequence.virtual, tuple(sequence.blocks), is_last))
+
+
+def _tokens_of(step: Step) -> Counter[str]:
+    tokens: Counter[str] = Counter()
+    for work in step.work:
+        tokens[work.sequence.department] += len(work.chunk.ids)
+    return tokens
 
 
 def _arrival(sequence: Sequence) -> int:

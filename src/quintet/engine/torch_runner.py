@@ -15,7 +15,7 @@ from transformers import PreTrainedConfig
 from quintet.base_model import pick_device
 from quintet.engine.base import Adapter, DeviceInfo
 from quintet.engine.batch import Chunk, Prepared
-from quintet.engine.expert import Expert
+from quintet.engine.expert import Base, Expert
 from quintet.engine.expert_memory import (
     affordable_bytes,
     held_bytes,
@@ -36,7 +36,7 @@ from quintet.engine.paged_attention import (
     stepping,
 )
 from quintet.errors import ModelError
-from quintet.expert_model import shared_view
+from quintet.expert_model import shared_view, skeleton_of
 from quintet.packed_linear import finding_siblings, pack, packing_of, unmap
 
 GIB = 2**30
@@ -75,14 +75,16 @@ class TorchRunner:
         with finding_siblings(self._model) as self._siblings:
             shapes = _probe(self._model)
         self._packing = packing_of(self._model.dtype, self._device, int8=int8)
-        # Before any layer is mixed: adapters that PEFT computes are built on views of this one.
+        # Before any layer is packed or mixed: adapters that PEFT computes are built on views of the plain ones.
         self._plain: Any = None if self._packing else shared_view(self._model)
+        skeleton = skeleton_of(self._model)
         self._pack(self._model)
         self.context_length = _context_length(self._model.config)
         self.block_size = block_size
         self.blocks = blocks or self._affordable(shapes)
         self._store = PagedStore(shapes, self.blocks, block_size, self._device, self._model.dtype)
         self.expert_memory = affordable_bytes(self._device, model_bytes(self._model) + self._store.bytes)
+        self._base = Base(skeleton, shapes, self._device, self._template)
         self._mixer = Mixer(self._model, self._model.get_output_embeddings())
         self._experts: dict[str, Expert] = {}
 
@@ -146,7 +148,7 @@ class TorchRunner:
 
     def _read(self, adapter: Adapter) -> Expert:
         folder = adapter.folder
-        expert = read_expert(folder, self._template(), self._store.shapes)
+        expert = read_expert(folder, self._base)
         if expert.virtual >= self.context_length:
             raise ModelError(f"the expert in {folder} has {expert.virtual} virtual tokens, and the base has room for "
                              f"{self.context_length} in all; train it with fewer")  # fmt: skip
@@ -163,10 +165,7 @@ class TorchRunner:
             unmap(model)
 
     def _template(self) -> Any:
-        """Return the base with plain weights; where the running one's are packed, read when first wanted.
-
-        From a file of the same precision they are mapped, and take no memory that others want.
-        """
+        """Return the base with plain weights; where the running one's are packed, read when first wanted."""
         if self._plain is None:
             self._plain = load_paged(self._source, self._device, self._model.dtype)
         return self._plain

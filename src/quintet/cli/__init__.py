@@ -95,7 +95,7 @@ def quickstart(
         create_project(folder)
         out.print(f"Made the sample company Wrenfield Health in {folder}/")
     project = Project.load(folder)
-    names = list(project.config.departments)
+    names = project.trained
     found = measure_each(project, train_each(project, names))
     out.print(results_table(found))
     tell_verdicts(found)

@@ -46,7 +46,8 @@ class Step:
 class Scheduler:
     """Decides step by step; `plan` and `complete` take turns, all else may come between any two calls.
 
-    At most `max_queue` sequences wait that have not begun, be it outside, for their expert, or for their turn. At most
+    At most `max_queue` sequences wait that have not begun, be it outside, for their expert, or for their turn; beyond
+    that, only those of departments that have no more than an even share of so many places. At most
     `max_running` hold blocks, and a step computes at most `step_tokens` tokens, which must be more than `max_running`:
     so each of them gets on in every step that its department takes part in.
     """
@@ -105,7 +106,10 @@ class Scheduler:
 
     def _arrive(self, sequence: Sequence) -> None:
         if self.waiting >= self._max_queue:
-            raise BusyError(f"{self.waiting} requests wait, the most allowed; try again in a moment")
+            waiting = Counter(other.department for other in (*self._queue, *self.outside) if not other.began)
+            share = self._max_queue / len({*waiting, sequence.department})
+            if waiting[sequence.department] + 1 > share:
+                raise BusyError(f"{self.waiting} requests wait, the most allowed; try again in a moment")
         sequence.arrival = next(self._arrivals)
 
     def remove(self, sequence: Sequence) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from quintet.config import Project
 from quintet.data.formats import data_files
 from quintet.data.splits import data_digest
-from quintet.errors import DataError, NoRouterError
+from quintet.errors import DataError, NoRouterError, QuintetError
 from quintet.router.fitting import fit_router
 from quintet.router.questions import NOBODYS_FILE, Question, Questions
 from quintet.router.router import FORMAT, Router, router_path
@@ -44,7 +44,7 @@ def gather(project: Project) -> tuple[Questions, dict[str, str]]:
     for name in project.with_data:
         try:
             questions.add(project, name)
-        except DataError as error:
+        except QuintetError as error:
             problems[name] = str(error)
     return questions, problems
 
@@ -73,7 +73,7 @@ def _digest(project: Project, name: str) -> str:
         total = hashlib.sha256(data_digest(project, name).encode())
         for file in data_files(project.path(held_out)) if held_out else ():
             total.update(hashlib.sha256(file.read_bytes()).digest())
-    except (DataError, OSError) as error:
+    except (QuintetError, OSError) as error:
         return str(error)
     return total.hexdigest()
 

@@ -30,7 +30,7 @@ def train_router(project: Project, *, force: bool = False) -> Trained:
     if not force and (router := _known(project, digest)):
         return Trained(router)
     questions, problems = gather(project)
-    departments = [name for name in project.config.departments if name not in problems]
+    departments = [name for name in project.with_data if name not in problems]
     if not departments:
         raise DataError(list(problems.values()))
     router = fit_router(departments, questions, project.config.router.max_error, digest)
@@ -39,9 +39,9 @@ def train_router(project: Project, *, force: bool = False) -> Trained:
 
 
 def gather(project: Project) -> tuple[Questions, dict[str, str]]:
-    """Return the questions of all departments, and for those whose data cannot be used, why."""
+    """Return the questions of all departments that have data, and for those whose data cannot be used, why."""
     questions, problems = Questions(), dict[str, str]()
-    for name in project.config.departments:
+    for name in project.with_data:
         try:
             questions.add(project, name)
         except QuintetError as error:
@@ -53,7 +53,7 @@ def learnt_digest(project: Project) -> str:
     """Return the digest of all that a router learns from, and of how."""
     total = hashlib.sha256(NOBODYS_FILE.read_bytes())
     total.update(f"{FORMAT} {project.config.router.max_error}".encode())
-    for name in project.config.departments:
+    for name in project.with_data:
         total.update(f"\n{name}:{_digest(project, name)}".encode())
     return total.hexdigest()
 

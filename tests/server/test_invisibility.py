@@ -182,9 +182,9 @@ class Firm(RuleBasedStateMachine):
         async with httpx.AsyncClient(transport=transport, base_url="http://firm") as client:
             response = await client.request(method, path, json=body, headers={"X-API-Key": secret})
         content = VARYING.sub(b"", response.content)
-        varying = ("x-ratelimit-remaining", "x-ratelimit-reset", "x-request-id", "content-length")
+        varying: tuple[str, ...] = ("x-ratelimit-remaining", "x-ratelimit-reset", "x-request-id", "content-length")
         # Those who may ask a department share its cache; to others it must not show.
-        varying += ("x-cache",) if response.status_code == 200 else ()
+        varying = (*varying, "x-cache") if response.status_code == 200 else varying
         headers = {name: value for name, value in response.headers.items() if not name.startswith(varying)}
         return response.status_code, headers | {"length": str(len(content))}, content
 

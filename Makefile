@@ -20,7 +20,7 @@ test: $(VENV)/.installed-dev       ## Lint, type-check and test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
 
 test-slow: $(VENV)/.installed-dev  ## The tests that take minutes
 	$(BIN)/pytest -m slow

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from quintet.config import Project
+from quintet.registry.experts import Expert, find_expert
 from tests.fake_endpoint import FakeEndpoint, serving
 
 # Models this small are slower on two threads than on one, and far slower when tests run beside other work.
@@ -117,6 +119,24 @@ def write_project(root: Path, base: Path) -> Project:
 def project(tmp_path: Path, tiny_base: Path) -> Project:
     """A fresh project with nothing trained."""
     return write_project(tmp_path / "company", tiny_base)
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Project:
+    """A project whose hr@1 knows its four facts by heart. Not to be changed: `trained` is a copy."""
+    from quintet.training.preparation import plan_run
+    from quintet.training.run import train
+
+    project = write_project(tmp_path_factory.mktemp("trained") / "company", tiny_base)
+    train(project, plan_run(project, "hr"))
+    return project
+
+
+@pytest.fixture
+def trained(trained_once: Project, tmp_path: Path) -> tuple[Project, Expert]:
+    """A project with a trained expert, to change."""
+    project = Project.load(shutil.copytree(trained_once.root, tmp_path / "trained"))
+    return project, find_expert(project, "hr@1")
 
 
 @pytest.fixture

@@ -2,10 +2,11 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from select import select
 from typing import Any, TypeVar
 
 
@@ -18,6 +19,39 @@ class Reply:
 
 class HangupError(Exception):
     """The server closes the connection without a word."""
+
+
+class SilenceError(Exception):
+    """The server says nothing until the client has gone."""
+
+
+HANG, CUT = object(), object()
+
+
+@dataclass
+class Stream:
+    """A body that comes part by part: text, HANG until the client has gone, or CUT before its end."""
+
+    parts: Iterable[object]
+    kind: str = "text/event-stream; charset=utf-8"
+
+
+def streams(*words: str, usage: tuple[int, int] | None = None, reason: str = "stop") -> Stream:
+    """Return an answer as OpenAI streams it."""
+    deltas = [{"role": "assistant", "content": ""}, *({"content": word} for word in words)]
+    chunks: list[dict[str, Any]] = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
+    if usage:
+        chunks.append({"choices": [], "usage": dict(zip(("prompt_tokens", "completion_tokens"), usage, strict=True))})
+    return Stream([*map(event, chunks), "data: [DONE]\n\n"])
+
+
+def event(chunk: dict[str, Any]) -> str:
+    return f"data: {json.dumps(chunk)}\n\n"
+
+
+def says_part(text: str) -> str:
+    return event({"choices": [{"index": 0, "delta": {"content": text}}]})
 
 
 def says(content: str | None) -> Reply:
@@ -40,16 +74,18 @@ def prompt_of(body: dict[str, Any]) -> str:
 
 class FakeEndpoint:
     def __init__(self) -> None:
-        self.answer: Callable[[dict[str, Any]], Reply] = lambda body: refuses(404, "nothing is asked for here")
+        self.answer: Callable[[dict[str, Any]], Reply | Stream] = lambda body: refuses(404, "nothing is asked for here")
         self.bodies: list[dict[str, Any]] = []
         self.paths: list[str] = []
         self.keys: list[str | None] = []
         self.url = ""
+        self.abandoned = 0
+        """How many clients went away while they were kept waiting."""
 
-    def answers_in_turn(self, *replies: Reply | type[HangupError]) -> None:
+    def answers_in_turn(self, *replies: Reply | Stream | type[Exception]) -> None:
         left = list(replies)
 
-        def answer(body: dict[str, Any]) -> Reply:
+        def answer(body: dict[str, Any]) -> Reply | Stream:
             reply = left.pop(0)
             if isinstance(reply, type):
                 raise reply
@@ -75,6 +111,12 @@ def serving(fake: Fake) -> Iterator[Fake]:
                 reply = fake.answer(body)
             except HangupError:
                 return
+            except SilenceError:
+                self._wait_until_alone()
+                return
+            if isinstance(reply, Stream):
+                self._stream(reply)
+                return
             content = reply.body.encode() if isinstance(reply.body, str) else reply.body
             self.send_response(reply.status)
             for name, value in reply.headers.items():
@@ -82,6 +124,26 @@ def serving(fake: Fake) -> Iterator[Fake]:
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
+
+        def _stream(self, stream: Stream) -> None:
+            head = f"HTTP/1.1 200 OK\r\nContent-Type: {stream.kind}\r\nTransfer-Encoding: chunked\r\n"
+            self.wfile.write(f"{head}Connection: close\r\n\r\n".encode())
+            for part in stream.parts:
+                if part is HANG:
+                    self._wait_until_alone()
+                if part in (HANG, CUT):
+                    return
+                content = str(part).encode()
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(content), content))
+            self.wfile.write(b"0\r\n\r\n")
+
+        def _wait_until_alone(self) -> None:
+            while not ended.is_set():
+                if select([self.connection], [], [], 0.02)[0]:
+                    with suppress(ConnectionError):
+                        assert not self.connection.recv(1)
+                    fake.abandoned += 1
+                    return
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -92,6 +154,7 @@ def serving(fake: Fake) -> Iterator[Fake]:
         def handle_error(self, request: object, client_address: object) -> None:
             pass  # a client that was stopped takes no answer
 
+    ended = threading.Event()
     server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     fake.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
@@ -100,6 +163,7 @@ def serving(fake: Fake) -> Iterator[Fake]:
     try:
         yield fake
     finally:
+        ended.set()
         server.shutdown()
         thread.join()
         server.server_close()

@@ -14,6 +14,7 @@ from quintet.config import (
     LoraConfig,
     PrefixConfig,
     Project,
+    ProviderConfig,
     RegistryConfig,
     RouterConfig,
     ServingConfig,
@@ -187,11 +188,61 @@ def test_a_key_in_the_file_is_refused_and_not_shown() -> None:
     assert message == "quintet.yaml:17: evaluation.judge.key: unknown key; known: url, model, key_name"
 
 
+PROVIDERS = """\
+departments:
+  hr: {description: Leave, data: hr.jsonl, answered_by: [expert, cloud]}
+  legal: {description: Contracts, answered_by: [cloud]}
+providers:
+  cloud:
+    url: https://host/v1
+    model: big
+    key_name: CLOUD_KEY
+"""
+
+
+def test_who_answers_is_the_expert_unless_it_is_said() -> None:
+    project = Project(Path("."), parse_config(PROVIDERS, Path("quintet.yaml")))
+    assert [project.answered_by(name) for name in ("hr", "legal", "hr@2", "base")] == [
+        ("expert", "cloud"), ("cloud",), ("expert",), ("expert",),
+    ]  # fmt: skip
+    assert (project.trained, project.with_data) == (["hr"], ["hr"])
+    assert project.config.providers["cloud"].settings({"CLOUD_KEY": "hush"}).key == "hush"
+    with pytest.raises(ConfigError, match="'legal' is answered by cloud and has no data; name its file under 'data:'"):
+        project.data("legal")
+
+
+@pytest.mark.parametrize(
+    ("found", "instead", "says"),
+    [
+        ("Contracts, answered_by: [cloud]", "Contracts, answered_by: [clod]",
+         "3: departments.legal.answered_by: there is no provider 'clod'; did you mean 'cloud'?"),
+        ("[expert, cloud]", "[expert, zzz]",
+         "2: departments.hr.answered_by: there is no provider 'zzz'; known: expert, cloud"),
+        ("[expert, cloud]", "[cloud, cloud]", "2: departments.hr.answered_by: 'cloud' stands twice; name each once"),
+        ("data: hr.jsonl, ", "", "2: departments.hr.data: this key is required and missing"),
+        ("key_name", "kee_name", "8: providers.cloud.kee_name: unknown key; did you mean 'key_name'?"),
+        ("https://host", "https://me:hush@host", "6: providers.cloud.url: the provider's URL holds a password"),
+        ("CLOUD_KEY", "sk-hush", "8: providers.cloud.key_name: expected the name of the variable that holds the key"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_provider_is_told_by_its_line(found: str, instead: str, says: str) -> None:
+    message = refusal(PROVIDERS.replace(found, instead))
+    assert message.startswith(f"quintet.yaml:{says}")
+    assert "hush" not in message
+
+
+@pytest.mark.parametrize("name", ["expert", "a/b", '"a b"'])
+def test_a_provider_has_a_name_that_fits_into_labels(name: str) -> None:
+    text = PROVIDERS.replace("  cloud:", f"  {name}:")
+    assert f"providers.{name.strip(chr(34))}: expected a name of letters" in refusal(text)
+
+
 def test_every_key_is_explained_in_the_documentation() -> None:
     text = (Path(__file__).parents[1] / "docs" / "config.md").read_text("utf-8")
     sections = (
         DepartmentConfig,
         FormatConfig,
+        ProviderConfig,
         TrainingConfig,
         EvaluationConfig,
         ServingConfig,

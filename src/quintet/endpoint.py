@@ -26,7 +26,7 @@ LONGEST_WAIT_S = 120.0
 TIMEOUT_S = 180.0
 ANSWER_TOKENS = 4096
 
-_ROUTES = re.compile(r"/(chat/completions|embeddings)\Z")
+_ROUTES = re.compile(r"/(chat/completions|completions|embeddings)\Z")
 _THOUGHTS = re.compile(r"<think(ing)?>.*?(</think(ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
 # Where the template already wrote the opening tag, an answer holds the closing one alone.
 _THOUGHTS_BEFORE = re.compile(r"\A.*</think(ing)?>", re.DOTALL | re.IGNORECASE)
@@ -50,11 +50,13 @@ class EndpointSettings:
     role: str = "model"
     go_on: str = "run the same command again"
     chat_url: str = field(init=False, repr=False)
+    text_url: str = field(init=False, repr=False)
     embeddings_url: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         base = self._base()
-        for name, route in (("chat_url", "/chat/completions"), ("embeddings_url", "/embeddings")):
+        routes = {"chat_url": "/chat/completions", "text_url": "/completions", "embeddings_url": "/embeddings"}
+        for name, route in routes.items():
             object.__setattr__(self, name, str(base.copy_with(path=base.path + route)))
         if self.key is not None and not (self.key.isascii() and self.key.isprintable()):
             raise ConfigError(f"the key in ${self.key_name} holds characters that no key has; copy it anew")
@@ -63,6 +65,20 @@ class EndpointSettings:
     def shown_url(self) -> str:
         """The URL for eyes and files: without its query, which may hold a secret."""
         return _without_query(self.url.strip())
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What each request is sent with."""
+        own = {"Content-Type": "application/json"}
+        return own | {"Authorization": f"Bearer {self.key}"} if self.key else own
+
+    def hide(self, text: str) -> str:
+        """Return the text without key and URL's query; call it before anything is cut off, so that no half stays."""
+        query = self.url.strip().partition("?")[2]
+        secrets = {"(the key)": self.key, "(the query)": query}
+        for name, secret in secrets.items():
+            text = text.replace(secret, name) if secret else text
+        return text
 
     def _base(self) -> "httpx.URL":
         """Return the address that the routes stand below, whichever of them was given."""
@@ -90,10 +106,7 @@ class Endpoint:
         self._settings = settings
         self._sleep = sleep
         self._optional: dict[str, Any] = {"temperature": 0, "max_tokens": ANSWER_TOKENS}
-        headers = {"Content-Type": "application/json"}
-        if settings.key:
-            headers["Authorization"] = f"Bearer {settings.key}"
-        self._http = httpx.AsyncClient(headers=headers, timeout=httpx.Timeout(TIMEOUT_S, connect=10))
+        self._http = httpx.AsyncClient(headers=settings.headers, timeout=httpx.Timeout(TIMEOUT_S, connect=10))
 
     async def __aenter__(self) -> Self:
         return self
@@ -141,8 +154,7 @@ class Endpoint:
         """Send until there is an answer that waiting would not change."""
         import httpx
 
-        # Half a surrogate pair, which data files may hold, has no bytes to be sent as.
-        content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+        content = as_json(body)
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 response = await self._http.post(url, content=content)
@@ -164,13 +176,13 @@ class Endpoint:
     def _unreachable(self, url: str, error: "httpx.RequestError") -> EndpointError:
         import httpx
 
-        address, shown = _without_query(url), self._hide(str(error)) or type(error).__name__
+        address, shown = _without_query(url), self._settings.hide(str(error)) or type(error).__name__
         if isinstance(error, httpx.ReadTimeout):
             return UnusableAnswerError(f"{address} took longer than {TIMEOUT_S:.0f} s, {ATTEMPTS} times in a row")
         return EndpointError(f"{address} gave no answer: {shown}; see that it runs, then {self._settings.go_on}")
 
     def _wait(self, response: "httpx.Response", attempt: int) -> float:
-        asked = _retry_after(response.headers.get("retry-after"))
+        asked = retry_after(response.headers.get("retry-after"))
         if asked is not None and asked > LONGEST_WAIT_S:
             raise EndpointError(f"{self._said(response)} and asks to wait {asked:.0f} s; {self._settings.go_on}")
         return _back_off(attempt) if asked is None else asked
@@ -185,14 +197,14 @@ class Endpoint:
         if status == 404:
             raise EndpointError(f"{said}; see that the URL ends with /v1 and that it has a model {settings.model!r}")
         if response.is_redirect:
-            place = self._hide(_without_query(response.headers.get("location", "")))
+            place = self._settings.hide(_without_query(response.headers.get("location", "")))
             raise EndpointError(f"{said} and points to {place!r}; name that URL")
         if status in (400, 413, 422):
             raise UnusableAnswerError(said)
         raise EndpointError(f"{said}; expected 200")
 
     def _said(self, response: "httpx.Response") -> str:
-        message = self._hide(_error_message(response))[:300]
+        message = self._settings.hide(error_message(response))[:300]
         return f"{_asked(response)} answered {response.status_code}{': ' + message if message else ''}"
 
     def _content(self, response: "httpx.Response") -> str:
@@ -205,15 +217,11 @@ class Endpoint:
         return content
 
     def _not_of_the_protocol(self, response: "httpx.Response", what: str, expected: str) -> EndpointError:
-        found = self._hide(" ".join(response.text.split()))[:80]
+        found = self._settings.hide(" ".join(response.text.split()))[:80]
         return EndpointError(
             f"{_asked(response)} answered {what}: expected {expected}, found {found!r}; "
             "see that the URL is an OpenAI-compatible one and ends with /v1"
         )
-
-    def _hide(self, text: str) -> str:
-        """Return the text without the key; call it before anything is cut off, so that no half of it stays."""
-        return text.replace(self._settings.key, "(the key)") if self._settings.key else text
 
 
 def without_thoughts(answer: str) -> str:
@@ -237,6 +245,12 @@ async def work_through(items: Iterable[T], work: Callable[[T], Awaitable[None]],
         raise errors.exceptions[0] from None
 
 
+def as_json(body: dict[str, Any]) -> bytes:
+    """Return a body as it is sent."""
+    # Half a surrogate pair, which data files may hold, has no bytes to be sent as.
+    return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+
+
 def _asked(response: "httpx.Response") -> str:
     return _without_query(str(response.request.url))
 
@@ -257,7 +271,7 @@ def _back_off(attempt: int) -> float:
     return float(FIRST_WAIT_S * 2 ** (attempt - 1))
 
 
-def _retry_after(value: str | None) -> float | None:
+def retry_after(value: str | None) -> float | None:
     """Return the seconds that a Retry-After header asks for: a number, or a date."""
     if value is None:
         return None
@@ -274,10 +288,11 @@ def _refused_setting(response: "httpx.Response", sent: dict[str, Any]) -> str | 
     """Return the setting that this model does not take; some refuse a temperature, or a number of tokens."""
     if response.status_code not in (400, 422):
         return None
-    return next((name for name in sent if name in _error_message(response)), None)
+    return next((name for name in sent if name in error_message(response)), None)
 
 
-def _error_message(response: "httpx.Response") -> str:
+def error_message(response: "httpx.Response") -> str:
+    """Return what a response says went wrong, in one line."""
     try:
         body = response.json()
     except (ValueError, RecursionError):

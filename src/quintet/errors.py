@@ -14,7 +14,10 @@
     ├── TrainingError             7   500   a run went wrong
     ├── GateError                 9   500   an expert that the gate blocks
     ├── EndpointError             1   502   a model elsewhere, such as a teacher or a judge, cannot be used
-    │   └── UnusableAnswerError   1   502   it cannot be used for one question; others may do
+    │   ├── UnusableAnswerError   1   502   it cannot be used for one question; others may do
+    │   └── ProviderError         1   502   one that answers for a department failed
+    │       ├── ProviderBusyError 1   503   it takes no requests now
+    │       └── ProviderSlowError 1   504   it took too long
     ├── ExportError              10   500   an expert cannot be exported, or came out as another
     ├── RequestError              5   400   a request cannot be served as it stands
     │   ├── TooLargeError         5   413   its body is too long
@@ -184,6 +187,30 @@ class EndpointError(QuintetError):
 
 class UnusableAnswerError(EndpointError):
     """The endpoint cannot be used for one question; others may do."""
+
+
+class ProviderError(EndpointError):
+    """A provider failed to answer for a department; `retry_after` is in seconds, where it is known."""
+
+    code = "provider_failed"
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ProviderBusyError(ProviderError):
+    """A provider takes no requests now."""
+
+    status = 503
+    code = "provider_unavailable"
+
+
+class ProviderSlowError(ProviderError):
+    """A provider took too long."""
+
+    status = 504
+    code = "provider_timeout"
 
 
 class ExportError(QuintetError):

@@ -136,6 +136,7 @@ def test_beyond_this_machine_nothing_is_served_before_there_is_a_key(
     assert "quintet serve --no-keys" in err
 
 
+@pytest.mark.slow
 def test_a_server_may_be_open_to_all_when_told_so_in_so_many_words(server: Server, project: Project) -> None:
     configure(project, "{host: 0.0.0.0, keys: off}")
     url = server()

@@ -206,7 +206,7 @@ anything = st.recursive(
     rows=st.lists(st.dictionaries(st.sampled_from(FIELDS), anything, max_size=6), min_size=1, max_size=6),
     form=st.sampled_from([{}, {"shape": "messages"}, {"labels": ["label"]}, {"columns": {"question": "text"}}]),
 )
-@settings(max_examples=600)
+@settings(max_examples=200)
 def test_whatever_the_rows_hold_each_is_accepted_or_refused(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, object]], form: dict[str, Any]
 ) -> None:

@@ -144,19 +144,6 @@ def test_a_cache_smaller_than_the_context_bounds_it() -> None:
     asyncio.run(engine.close())
 
 
-def test_who_has_to_leave_a_full_queue_for_another_department_is_told_so() -> None:
-    async def flood() -> list[object]:
-        engine = MixedEngine(FakeRunner(before_step=slow, virtual=VIRTUAL), max_queue=2, max_running=1)
-        first = asyncio.ensure_future(answer(engine, request(tokens=40)))
-        await until(lambda: engine.status.running == 1)
-        asked = [asyncio.ensure_future(answer(engine, each)) for each in (request(), request(), request(A))]
-        results = await asyncio.gather(first, *asked, return_exceptions=True)
-        await engine.close()
-        return list(results)
-
-    assert [type(result) for result in asyncio.run(flood())] == [list, list, BusyError, list]
-
-
 def test_a_full_queue_is_said_to_be_full() -> None:
     async def flood() -> list[object]:
         engine = MixedEngine(FakeRunner(before_step=slow), max_queue=3, max_running=1)

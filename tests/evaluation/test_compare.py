@@ -13,13 +13,6 @@ from quintet.evaluation.compare import evaluate, read_evaluation
 from quintet.registry.experts import Expert
 from quintet.training.preparation import plan_run
 from quintet.training.run import train
-from tests.conftest import write_project
-
-
-@pytest.fixture
-def trained(tmp_path: Path, tiny_base: Path) -> tuple[Project, Expert]:
-    project = write_project(tmp_path / "company", tiny_base)
-    return project, train(project, plan_run(project, "hr"))
 
 
 def test_batched_answers_are_those_given_one_by_one(tiny_base: Path) -> None:

@@ -19,7 +19,8 @@ def ask(api: httpx.Client, path: str, **values: Any) -> dict[str, Any]:
 def test_a_department_answers_with_all_that_is_promised(api: httpx.Client) -> None:
     body = ask(api, "/api/hr")
     assert body.keys() == {
-        "model", "query", "response", "tokens_generated", "finish_reason", "latency_ms", "expert", "cached",
+        "model", "query", "response", "tokens_generated", "finish_reason", "latency_ms", "expert", "provider",
+        "cached",
     }  # fmt: skip
     assert (body["model"], body["query"], body["expert"]) == ("hr", GREEDY["query"], "hr@1")
     assert body["latency_ms"] > 0

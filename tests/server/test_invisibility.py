@@ -35,7 +35,7 @@ TRAINED = ("tax", "estates")
 DEPARTMENTS = (*TRAINED, "family")
 NOBODY = {"tax": "tux", "estates": "estrays", "family": "famish", "base": "bass"}
 """For each name, one of the same length that nobody has."""
-VARYING = re.compile(rb'"latency_ms": ?[\d.]+|"id": ?"chatcmpl-\w+"|"created": ?\d+')
+VARYING = re.compile(rb'"latency_ms": ?[\d.]+|"id": ?"chatcmpl-\w+"|"created": ?\d+|"cached": ?\w+')
 FOR_ADMINISTRATORS = (("GET", "/metrics"), ("POST", "/admin/reload"))
 """What tells of every department, and answers nobody else."""
 Seen = tuple[int, dict[str, str], bytes]
@@ -43,12 +43,16 @@ Seen = tuple[int, dict[str, str], bytes]
 
 @pytest.fixture(scope="session")
 def firm(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, make_expert: MakeExpert) -> Path:
-    """Three departments: two have two versions each, and the third has no expert."""
+    """Three departments: two have two versions each, and the third no expert, but a provider that cannot be reached."""
     root = tmp_path_factory.mktemp("firm") / "company"
     write_project(root, tiny_base)
     values = yaml.safe_load((root / "quintet.yaml").read_text())
     data = values["departments"].pop("hr")
     values["departments"] = {name: data | {"description": f"All about {name}."} for name in DEPARTMENTS}
+    values["departments"]["family"]["answered_by"] = ["expert", "distant"]
+    values["providers"] = {
+        "distant": {"url": "http://127.0.0.1:9/v1", "model": "far", "retries": 0, "break_after": 10**6}
+    }
     (root / "quintet.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     for number, name in enumerate(TRAINED):
         make_expert(Project.load(root), name, seed=number)
@@ -139,8 +143,8 @@ class Firm(RuleBasedStateMachine):
         elif "ask" not in key.roles:
             assert status == 403
         else:
-            answers = department in key.departments and department in self.project.models and department != "family"
-            assert status == (200 if answers else 404), body
+            is_there = department in key.departments and department in self.project.models
+            assert status == ((503 if department == "family" else 200) if is_there else 404), body
 
     def look_around(self, made: tuple[Key, str]) -> None:
         """Hold all that a key sees against what it would see where there is nothing else."""
@@ -191,15 +195,17 @@ class Firm(RuleBasedStateMachine):
 
     async def _send(self, app: FastAPI, secret: str, method: str, path: str) -> Seen:
         path, _, model = path.partition("?")
-        chat = {"model": model, "messages": [{"role": "user", "content": "Hello?"}], "stream": True}
+        chat = {"model": model, "messages": [{"role": "user", "content": "Hello?"}], "stream": True, "temperature": 0}
         opinion = {"request_id": "req_1", "rating": "up"}
-        question = opinion if path == "/api/feedback" else chat if model else {"query": "Hello?"}
+        question = opinion if path == "/api/feedback" else chat if model else {"query": "Hello?", "temperature": 0}
         body = None if method == "GET" else question
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://firm") as client:
             response = await client.request(method, path, json=body, headers={"X-API-Key": secret})
         content = VARYING.sub(b"", response.content)
-        varying = ("x-ratelimit-remaining", "x-ratelimit-reset", "x-request-id", "content-length")
+        varying: tuple[str, ...] = ("x-ratelimit-remaining", "x-ratelimit-reset", "x-request-id", "content-length")
+        # Those who may ask a department share its cache; to others it must not show.
+        varying = (*varying, "x-cache") if response.status_code == 200 else varying
         headers = {name: value for name, value in response.headers.items() if not name.startswith(varying)}
         return response.status_code, headers | {"length": str(len(content))}, content
 

@@ -198,6 +198,13 @@ class TestTheFile:
         assert response.json()["error"]["code"] == "model_not_trained"
         assert "'hr'" in response.json()["error"]["message"]
 
+    def test_one_that_is_removed_is_gone(self, project: Project) -> None:
+        client = Client(project)
+        save_router(project, hr="leave")
+        client.ask(NEITHER)
+        router_path(project).unlink()
+        assert client.send("POST", "/api/ask", {"query": LEAVE}).json()["error"]["code"] == "router_not_trained"
+
     def test_a_damaged_one_does_not_replace_another(self, project: Project, caplog: pytest.LogCaptureFixture) -> None:
         client = Client(project)
         save_router(project, hr="leave")

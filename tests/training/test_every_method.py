@@ -99,9 +99,15 @@ def test_serving_adds_nothing_to_the_base_and_batches_answer_as_single_prompts_d
 
 @pytest.mark.parametrize(
     ("trains", "loss"),
-    [("lora", "sigmoid"), ("full", "sigmoid"), ("prefix", "sigmoid"), ("qlora", "sigmoid"), ("lora", "kto"),
-     ("full", "kto")],
-)  # fmt: skip
+    [
+        ("lora", "sigmoid"),
+        ("prefix", "sigmoid"),
+        ("full", "kto"),
+        pytest.param("qlora", "sigmoid", marks=pytest.mark.slow),
+        pytest.param("full", "sigmoid", marks=pytest.mark.slow),
+        pytest.param("lora", "kto", marks=pytest.mark.slow),
+    ],
+)
 def test_preferences_are_learnt_over_anything_that_can_be_trained(project: Project, trains: str, loss: str) -> None:
     pairs = [
         {"prompt": f"{prefix} {question}", "chosen": answer, "rejected": "Nobody knows that."}

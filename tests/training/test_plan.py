@@ -19,6 +19,7 @@ ESTIMATE = Estimate(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_few_real_steps_tell_what_the_run_will_take(project: Project) -> None:
     project = configure(project, epochs=2, batch_size=4, patience=3)
     plan = plan_run(project, "hr")

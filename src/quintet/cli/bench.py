@@ -93,7 +93,7 @@ def training(
 
 def _runs(project: Project, department: str | None, methods: str) -> list[tuple[str, str]]:
     if department is None:
-        return [(name, project.training(name).method) for name in project.config.departments]
+        return [(name, project.training(name).method) for name in project.trained]
     project.department(department)
     return [(department, method.strip()) for method in methods.split(",")]
 

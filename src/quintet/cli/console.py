@@ -35,7 +35,7 @@ def choose(project: Project, names: list[str] | None, everything: bool) -> list[
     if everything == bool(names):
         known = ", ".join(project.config.departments)
         raise ConfigError(f"name departments, or pass --all; {project.root / CONFIG_NAME} has: {known}")
-    chosen = list(project.config.departments) if everything else list(dict.fromkeys(names or []))
+    chosen = project.trained if everything else list(dict.fromkeys(names or []))
     for name in chosen:
         project.department(name)
     return chosen

@@ -44,7 +44,7 @@ def check(
     [bold]Examples:[/] quintet data check · quintet data check hr --places 20 · quintet data check --strict --json
     """
     opened = Project.load(project)
-    names = list(dict.fromkeys(departments or opened.config.departments))
+    names = list(dict.fromkeys(departments or opened.trained))
     for name in names:
         opened.department(name)
     results = [_check(opened, name, near=near) for name in names]

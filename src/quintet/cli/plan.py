@@ -33,7 +33,7 @@ def plan(
     [bold]Examples:[/] quintet plan · quintet plan hr --method full
     """
     opened = Project.load(project)
-    names = list(dict.fromkeys(departments or opened.config.departments))
+    names = list(dict.fromkeys(departments or opened.trained))
     for name in names:
         opened.department(name)
     found = [one for name in names for one in _estimate(opened, name, method)]

@@ -70,8 +70,8 @@ def _rows(project: Project, department: str, held_out: bool) -> "Iterable[Exampl
     settings = project.department(department)
     if held_out and settings.eval_data is None:
         return load_split(project, department).held_out
-    return Reader(project.path(settings.eval_data if held_out and settings.eval_data else settings.data),
-                  settings.format)  # fmt: skip
+    own = project.path(settings.eval_data) if held_out and settings.eval_data else project.data(department)
+    return Reader(own, settings.format)
 
 
 def _fit(

@@ -4,6 +4,7 @@ from quintet.config.departments import DepartmentConfig, FormatConfig, TooLong
 from quintet.config.evaluation import EvaluationConfig, GateConfig, JudgeConfig, SimilarityConfig
 from quintet.config.parsing import parse_config
 from quintet.config.project import CONFIG_NAME, Project
+from quintet.config.providers import EXPERT, ProviderConfig
 from quintet.config.router import RouterConfig
 from quintet.config.section import lasting
 from quintet.config.serving import CacheConfig, KeyMode, LogFormat, Precision, RegistryConfig, ServingConfig
@@ -13,6 +14,7 @@ from quintet.config.whole import BASE, Config
 __all__ = [
     "BASE",
     "CONFIG_NAME",
+    "EXPERT",
     "CacheConfig",
     "Config",
     "DepartmentConfig",
@@ -27,6 +29,7 @@ __all__ = [
     "Precision",
     "PrefixConfig",
     "Project",
+    "ProviderConfig",
     "RegistryConfig",
     "RouterConfig",
     "ServingConfig",

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from quintet.config.providers import EXPERT
 from quintet.config.section import Section, lasting
 
 TooLong = Literal["refuse", "truncate", "split"]
@@ -35,7 +36,8 @@ class DepartmentConfig(Section):
     """One department: what it is for, its data, and what it trains differently from the rest."""
 
     description: str = Field(min_length=1)
-    data: Path
+    data: Path | None = None
+    answered_by: tuple[str, ...] = Field((EXPERT,), min_length=1)
     eval_data: Path | None = None
     eval_fraction: float = Field(0.1, gt=0, lt=1)
     preferences: Path | None = None
@@ -51,6 +53,11 @@ class DepartmentConfig(Section):
         if text is not None and lasting(text) is None:
             raise ValueError("expected how long, such as 30d, 12h or 8w")
         return text
+
+    @property
+    def has_expert(self) -> bool:
+        """Whether an expert may answer for it, and so is to be trained."""
+        return EXPERT in self.answered_by
 
     @property
     def keeps_for(self) -> timedelta | None:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from quintet.config.departments import DepartmentConfig, FormatConfig
 from quintet.config.evaluation import EvaluationConfig, GateConfig, JudgeConfig, SimilarityConfig
+from quintet.config.providers import EXPERT, ProviderConfig
 from quintet.config.router import RouterConfig
 from quintet.config.section import EndpointSection, overlay
 from quintet.config.serving import CacheConfig, RegistryConfig, ServingConfig
@@ -42,6 +43,7 @@ def parse_config(text: str, path: Path) -> Config:
         raise ConfigError("\n".join(_explain(error, tree, path, ()))) from None
     problems = [line for name in config.departments for line in _check_department(name, config, tree, path)]
     problems += _check_default_model(config, tree, path)
+    problems += _check_providers(config, tree, path)
     problems += _check_endpoints(config, tree, path)
     if problems:
         raise ConfigError("\n".join(problems))
@@ -69,18 +71,23 @@ def _check_default_model(config: Config, tree: yaml.Node | None, path: Path) -> 
 
 
 def _check_endpoints(config: Config, tree: yaml.Node | None, path: Path) -> list[str]:
-    sections = {"judge": config.evaluation.judge, "similarity": config.evaluation.similarity}
-    found = ((name, _endpoint_problem(section)) for name, section in sections.items() if section is not None)
+    sections: dict[tuple[str, str], EndpointSection | None] = {
+        ("evaluation", "judge"): config.evaluation.judge,
+        ("evaluation", "similarity"): config.evaluation.similarity,
+        **{("providers", name): section for name, section in config.providers.items()},
+    }
+    found = ((where, _endpoint_problem(section)) for where, section in sections.items() if section is not None)
     return [
-        f"{path}:{_line_of(tree, ('evaluation', name, problem[0]))}: evaluation.{name}.{problem[0]}: {problem[1]}"
-        for name, problem in found
+        f"{path}:{_line_of(tree, (*where, problem[0]))}: {'.'.join(where)}.{problem[0]}: {problem[1]}"
+        for where, problem in found
         if problem is not None
     ]
 
 
 def _endpoint_problem(section: EndpointSection) -> tuple[str, str] | None:
     """Return the key that cannot stand, and why: not by pydantic, which shows what it found, and it may be a secret."""
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", section.key_name):
+    is_optional = isinstance(section, ProviderConfig)
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", section.key_name) and not (is_optional and section.key_name == ""):
         return "key_name", "expected the name of the variable that holds the key; keep the key itself out of this file"
     try:
         section.settings({})
@@ -100,17 +107,49 @@ def _check_department(name: str, config: Config, tree: yaml.Node | None, path: P
     if name in RESERVED_NAMES:
         return [f"{path}:{line}: departments.{name}: this name is taken by the API; choose another"]
     own = config.departments[name]
+    problems = _check_answerers(name, config, tree, path)
     overlays: tuple[tuple[str, type[BaseModel], BaseModel, dict[str, Any]], ...] = (
         ("training", TrainingConfig, config.training, own.training),
         ("gate", GateConfig, config.evaluation.gate, own.gate),
     )
-    problems = []
     for section, kind, below, above in overlays:
         try:
             kind.model_validate(overlay(below.model_dump(), above))
         except ValidationError as error:
             problems += _explain(error, tree, path, (*where, section))
     return problems
+
+
+def _check_answerers(name: str, config: Config, tree: yaml.Node | None, path: Path) -> list[str]:
+    """Return what is wrong with who answers for a department: each is to be known, and its expert needs data."""
+    own, where = config.departments[name], ("departments", name, "answered_by")
+    problems = []
+    for place, source in enumerate(own.answered_by):
+        start = f"{path}:{_line_of(tree, (*where, place))}: {'.'.join(where)}: "
+        if source != EXPERT and source not in config.providers:
+            problems.append(start + _unknown(source, [EXPERT, *config.providers]))
+        elif source in own.answered_by[:place]:
+            problems.append(f"{start}{source!r} stands twice; name each once")
+    if own.has_expert and own.data is None:
+        line = _line_of(tree, where[:2])
+        problems.append(f"{path}:{line}: departments.{name}.data: this key is required and missing")
+    return problems
+
+
+def _check_providers(config: Config, tree: yaml.Node | None, path: Path) -> list[str]:
+    """Return what is wrong with the providers' names."""
+    return [
+        f"{path}:{_line_of(tree, ('providers', name))}: providers.{name}: expected a name of letters, digits, '-', '_' "
+        f"and '.', and not {EXPERT!r}, which is the department's own; choose another"
+        for name in config.providers
+        if name == EXPERT or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", name)
+    ]
+
+
+def _unknown(source: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(source, known, 1)
+    meant = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    return f"there is no provider {source!r}; {meant}"
 
 
 def _explain(error: ValidationError, tree: yaml.Node | None, path: Path, prefix: tuple[str | int, ...]) -> list[str]:
@@ -161,8 +200,8 @@ def _known_keys(where: tuple[str | int, ...]) -> list[str]:
         "judge": JudgeConfig,
         "similarity": SimilarityConfig,
     }
-    if len(where) == 2 and where[0] == "departments":
-        return list(DepartmentConfig.model_fields)
+    if len(where) == 2 and where[0] in ("departments", "providers"):
+        return list((DepartmentConfig if where[0] == "departments" else ProviderConfig).model_fields)
     section = sections.get(str(where[-1])) if where else Config
     return list(section.model_fields) if section else []
 

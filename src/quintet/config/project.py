@@ -8,6 +8,7 @@ from pathlib import Path
 from quintet.config.departments import DepartmentConfig
 from quintet.config.evaluation import GateConfig
 from quintet.config.parsing import parse_config
+from quintet.config.providers import EXPERT
 from quintet.config.section import overlay
 from quintet.config.training import TrainingConfig
 from quintet.config.whole import BASE, Config
@@ -40,6 +41,26 @@ class Project:
         """The names that can be asked: those of the departments, and that of the bare base."""
         return [*self.config.departments, *([BASE] if self._has_base else [])]
 
+    @property
+    def trained(self) -> list[str]:
+        """The names of the departments that have an expert, or are to have one."""
+        return [name for name, section in self.config.departments.items() if section.has_expert]
+
+    @property
+    def with_data(self) -> list[str]:
+        """The names of the departments that have questions of their own; where a provider answers, some have none."""
+        return [name for name, section in self.config.departments.items() if section.data is not None]
+
+    def answered_by(self, name: str) -> tuple[str, ...]:
+        """Return who answers to a name, in the order in which they are asked: `expert`, or a provider's name."""
+        section = self.config.departments.get(name)
+        return section.answered_by if section else (EXPERT,)
+
+    def model_elsewhere(self, name: str) -> str | None:
+        """Return the model of the first provider that may answer to a name, if any may."""
+        sources = [source for source in self.answered_by(name) if source != EXPERT]
+        return self.config.providers[sources[0]].model if sources else None
+
     def seen_by(self, may_ask: Callable[[str], bool]) -> "Project":
         """Return the project as it is to someone who may ask only some of its models: the others are not there."""
         seen = {name: section for name, section in self.config.departments.items() if may_ask(name)}
@@ -51,6 +72,16 @@ class Project:
             known = ", ".join(self.config.departments)
             raise ConfigError(f"{self.root / CONFIG_NAME} has no department {name!r}; it has: {known}")
         return self.config.departments[name]
+
+    def data(self, name: str) -> Path:
+        """Return what a department's expert learns from; raise ConfigError for a department without."""
+        section = self.department(name)
+        if section.data is None:
+            raise ConfigError(
+                f"{self.root / CONFIG_NAME}: department {name!r} is answered by {', '.join(section.answered_by)} and "
+                "has no data; name its file under 'data:'"
+            )
+        return self.path(section.data)
 
     def training(self, name: str) -> TrainingConfig:
         """Return the project's training section with the department's own settings laid over it."""

@@ -4,6 +4,7 @@ from pydantic import Field
 
 from quintet.config.departments import DepartmentConfig
 from quintet.config.evaluation import EvaluationConfig
+from quintet.config.providers import ProviderConfig
 from quintet.config.router import RouterConfig
 from quintet.config.section import Section
 from quintet.config.serving import RegistryConfig, ServingConfig
@@ -19,6 +20,7 @@ class Config(Section):
     company: str = "My company"
     base_model: str = "nano"
     departments: dict[str, DepartmentConfig] = Field(min_length=1)
+    providers: dict[str, ProviderConfig] = Field(default_factory=dict)
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = ServingConfig()

@@ -42,7 +42,7 @@ def check_department(
     settings = project.department(department)
     fitter = Fitter(translator, context, settings.too_long)
     trained = _Checker(settings, fitter, near, progress)
-    report = Report(department, trained.run(project.path(settings.data)))
+    report = Report(department, trained.run(project.data(department)))
     if settings.eval_data is not None:
         held_out = _Checker(settings, fitter, near, progress, trained)
         report.eval_data = held_out.run(project.path(settings.eval_data))

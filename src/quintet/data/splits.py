@@ -35,7 +35,7 @@ def load_split(project: Project, department: str) -> Split:
     `eval_fraction` of the rows are.
     """
     settings = project.department(department)
-    data = project.path(settings.data)
+    data = project.data(department)
     examples = load_examples(data, settings.format)
     if settings.eval_data is not None:
         split = Split(examples, load_examples(project.path(settings.eval_data), settings.format))
@@ -58,8 +58,8 @@ def data_digest(project: Project, department: str, *, with_preferences: bool = F
     settings = project.department(department)
     split = None if settings.eval_data else (settings.eval_fraction, project.training(department).seed)
     total = hashlib.sha256(repr((settings.format, settings.too_long, split)).encode())
-    paths = [settings.data, *([settings.preferences] if with_preferences and settings.preferences else [])]
-    for file in (file for path in paths for file in data_files(project.path(path))):
+    pairs = [project.path(settings.preferences)] if with_preferences and settings.preferences else []
+    for file in (file for path in [project.data(department), *pairs] for file in data_files(path)):
         with file.open("rb") as stream:
             total.update(hashlib.file_digest(stream, "sha256").digest())
     return total.hexdigest()

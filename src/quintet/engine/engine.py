@@ -20,7 +20,7 @@ from quintet.engine.residency import Residency
 from quintet.engine.sampling import Choice, choose
 from quintet.engine.scheduler import Scheduler, Step
 from quintet.engine.sequence import Sequence, sequence_of
-from quintet.errors import BusyError, DeadlineError, EngineStoppedError, ModelError, QuintetError, RequestError
+from quintet.errors import DeadlineError, EngineStoppedError, ModelError, QuintetError, RequestError
 
 logger = logging.getLogger("quintet.engine")
 
@@ -138,12 +138,10 @@ class MixedEngine:
             virtual = 0 if request.adapter is None else self._residency.use(request.adapter.digest)
             self._fit(sequence, virtual or 0)
             if request.adapter is not None and virtual is None:
-                left = self._scheduler.add_outside(sequence)
+                self._scheduler.add_outside(sequence)
                 self._exchange.want(request.adapter)
             else:
-                left = self._scheduler.add(sequence)
-            if left is not None:
-                tell_all([(self._readers[left], _displaced())])
+                self._scheduler.add(sequence)
             self._readers[sequence] = reader
             self._stir()
             return sequence
@@ -273,10 +271,6 @@ class MixedEngine:
 
 def _token(choice: Choice, reason: FinishReason | None) -> Token:
     return Token(None if reason == "stop" else choice.id, reason, choice.logprob, choice.top_logprobs)
-
-
-def _displaced() -> BusyError:
-    return BusyError("this department has most of the requests that wait, and others may wait too; try again later")
 
 
 def _late() -> DeadlineError:

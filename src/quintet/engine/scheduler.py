@@ -46,9 +46,8 @@ class Step:
 class Scheduler:
     """Decides step by step; `plan` and `complete` take turns, all else may come between any two calls.
 
-    At most `max_queue` sequences wait that have not begun, be it outside, for their expert, or for their turn. When so
-    many do, whoever comes next is refused, unless their department has less than an even share of the places: then the
-    one that came last, of the department with the most of them, has to leave. At most
+    At most `max_queue` sequences wait that have not begun, be it outside, for their expert, or for their turn; beyond
+    that, only those of departments that have no more than an even share of so many places. At most
     `max_running` hold blocks, and a step computes at most `step_tokens` tokens, which must be more than `max_running`:
     so each of them gets on in every step that its department takes part in.
     """
@@ -88,18 +87,16 @@ class Scheduler:
         """The experts of all that are not outside."""
         return {sequence.expert for sequence in (*self.running, *self._queue)}
 
-    def add(self, sequence: Sequence) -> Sequence | None:
-        """Queue a sequence that fits into the cache; return who had to leave for it, or raise BusyError."""
-        left = self._arrive(sequence)
+    def add(self, sequence: Sequence) -> None:
+        """Queue a sequence that fits into the cache; raise BusyError when too many wait."""
+        self._arrive(sequence)
         self._queue.append(sequence)
-        return left
 
-    def add_outside(self, sequence: Sequence) -> Sequence | None:
-        """Have a sequence wait until it is let in; return who had to leave for it, or raise BusyError."""
-        left = self._arrive(sequence)
+    def add_outside(self, sequence: Sequence) -> None:
+        """Have a sequence wait until it is let in; raise BusyError when too many wait."""
+        self._arrive(sequence)
         sequence.status = Status.OUTSIDE
         self.outside.append(sequence)
-        return left
 
     def let_in(self, sequence: Sequence) -> None:
         """Queue a sequence from outside, which fits into the cache now."""
@@ -107,24 +104,13 @@ class Scheduler:
         sequence.status = Status.WAITING
         self._queue.append(sequence)
 
-    def _arrive(self, sequence: Sequence) -> Sequence | None:
-        left = None
+    def _arrive(self, sequence: Sequence) -> None:
         if self.waiting >= self._max_queue:
-            left = self._last_of_too_many(sequence.department)
-            if left is None:
+            waiting = Counter(other.department for other in (*self._queue, *self.outside) if not other.began)
+            share = self._max_queue / len({*waiting, sequence.department})
+            if waiting[sequence.department] + 1 > share:
                 raise BusyError(f"{self.waiting} requests wait, the most allowed; try again in a moment")
-            self.remove(left)
         sequence.arrival = next(self._arrivals)
-        return left
-
-    def _last_of_too_many(self, department: str) -> Sequence | None:
-        """Return who came last of the department that has most of the places, if this one has less than its share."""
-        waiting = [sequence for sequence in self.all() if not sequence.began]
-        places = Counter(sequence.department for sequence in waiting)
-        if (places[department] + 1) * len({*places, department}) > self._max_queue:
-            return None
-        most = max(places, key=places.__getitem__)
-        return max((sequence for sequence in waiting if sequence.department == most), key=_arrival)
 
     def remove(self, sequence: Sequence) -> None:
         """Drop a sequence, wherever it is, and free what it holds; once it is gone, do nothing."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from quintet.config import Project
 from quintet.data.formats import data_files
 from quintet.data.splits import data_digest
-from quintet.errors import DataError, NoRouterError
+from quintet.errors import DataError, NoRouterError, QuintetError
 from quintet.router.fitting import fit_router
 from quintet.router.questions import NOBODYS_FILE, Question, Questions
 from quintet.router.router import FORMAT, Router, router_path
@@ -30,7 +30,7 @@ def train_router(project: Project, *, force: bool = False) -> Trained:
     if not force and (router := _known(project, digest)):
         return Trained(router)
     questions, problems = gather(project)
-    departments = [name for name in project.config.departments if name not in problems]
+    departments = [name for name in project.with_data if name not in problems]
     if not departments:
         raise DataError(list(problems.values()))
     router = fit_router(departments, questions, project.config.router.max_error, digest)
@@ -39,12 +39,12 @@ def train_router(project: Project, *, force: bool = False) -> Trained:
 
 
 def gather(project: Project) -> tuple[Questions, dict[str, str]]:
-    """Return the questions of all departments, and for those whose data cannot be used, why."""
+    """Return the questions of all departments that have data, and for those whose data cannot be used, why."""
     questions, problems = Questions(), dict[str, str]()
-    for name in project.config.departments:
+    for name in project.with_data:
         try:
             questions.add(project, name)
-        except DataError as error:
+        except QuintetError as error:
             problems[name] = str(error)
     return questions, problems
 
@@ -53,7 +53,7 @@ def learnt_digest(project: Project) -> str:
     """Return the digest of all that a router learns from, and of how."""
     total = hashlib.sha256(NOBODYS_FILE.read_bytes())
     total.update(f"{FORMAT} {project.config.router.max_error}".encode())
-    for name in project.config.departments:
+    for name in project.with_data:
         total.update(f"\n{name}:{_digest(project, name)}".encode())
     return total.hexdigest()
 
@@ -73,7 +73,7 @@ def _digest(project: Project, name: str) -> str:
         total = hashlib.sha256(data_digest(project, name).encode())
         for file in data_files(project.path(held_out)) if held_out else ():
             total.update(hashlib.sha256(file.read_bytes()).digest())
-    except (DataError, OSError) as error:
+    except (QuintetError, OSError) as error:
         return str(error)
     return total.hexdigest()
 

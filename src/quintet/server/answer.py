@@ -43,9 +43,11 @@ class Piece:
 
 @dataclass(frozen=True)
 class Answerer:
-    """Who gives an answer: an expert by its version; neither that nor a provider is the bare base."""
+    """Who gives an answer: an expert by its version, a provider and its model as in `cloud/gpt`, or the bare base."""
 
     expert: str | None = None
+    provider: str | None = None
+    model: str | None = None
 
 
 class Answer(ABC):
@@ -96,15 +98,21 @@ def _joined(number: int, pieces: Sequence[Piece]) -> Piece:
     return Piece(number, text, tokens, calls, reasons[-1] if reasons else "stop")
 
 
+_under_way: set[asyncio.Task[None]] = set()
+
+
 async def as_they_come(
     sources: Sequence[AsyncGenerator[Piece]], patience: float | None = None
 ) -> AsyncGenerator[Piece | None]:
-    """Yield what several sources yield, each run by a task of its own, and None whenever none came for `patience`.
+    """Yield what several sources yield, each run by a task of its own; None when nothing came for `patience` seconds.
 
-    Raises the first failure of any, in seconds or not; closing the generator cancels them all.
+    Raises the first failure of any; closing the generator cancels them all.
     """
     news: asyncio.Queue[Piece | Exception | None] = asyncio.Queue()
     tasks = [asyncio.create_task(_pass_on(source, news)) for source in sources]
+    for task in tasks:
+        _under_way.add(task)  # asyncio itself would forget one that nobody waits for
+        task.add_done_callback(_under_way.discard)
     running = len(tasks)
     try:
         while running:
@@ -122,7 +130,8 @@ async def as_they_come(
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # Not gathered: whoever is cancelled while it waits for that cancels them again, in the middle of closing.
+        await asyncio.wait(tasks)
 
 
 async def _pass_on(source: AsyncGenerator[Piece], news: asyncio.Queue[Piece | Exception | None]) -> None:

@@ -36,6 +36,7 @@ from quintet.server.logs import log_request
 from quintet.server.metering import Ledger
 from quintet.server.metrics import Metrics
 from quintet.server.observed_engine import ObservedEngine
+from quintet.server.providers.directory import Providers
 from quintet.server.queued_engine import QueuedEngine
 from quintet.server.response_cache.cached_engine import CachedEngine
 from quintet.server.response_cache.store import make_store
@@ -62,10 +63,10 @@ def create_app(
     settings = project.config.serving
     drain = Drain()
     queued = QueuedEngine(engine, drain, seconds=settings.deadline_seconds, max_queue=settings.max_queue)
-    catalog = Catalog(current, queued)
+    catalog, providers = Catalog(current, queued), Providers(current, metrics, drain)
     cached = CachedEngine(queued, make_store(project), catalog.base_digest)
-    answers, router = RecentAnswers(current), LiveRouter(project)
-    services = Services(current, ObservedEngine(cached, metrics), catalog, metrics, answers, router, drain)
+    observed, answers, router = ObservedEngine(cached, metrics), RecentAnswers(current), LiveRouter(project)
+    services = Services(current, observed, catalog, metrics, answers, providers, router, drain)
     app = FastAPI(
         title="Quintet",
         version=__version__,
@@ -111,6 +112,7 @@ def _lifespan(
             yield
             forgetting.cancel()
             await services.engine.close()
+            await services.providers.close()
             await ledger.close()
             await services.answers.close()
             if tracing:

@@ -1,10 +1,14 @@
 """A question → whoever answers it. Knows nothing of HTTP, nor of how a question is worded for those who answer."""
 
+from functools import partial
 from typing import Protocol
 
+from quintet.config import EXPERT
 from quintet.engine.base import Engine
 from quintet.server.answer import Answer
 from quintet.server.catalog import Model
+from quintet.server.providers.asked import Asked
+from quintet.server.providers.order import FirstAnswer
 from quintet.server.services import Services
 
 
@@ -19,11 +23,34 @@ class Question(Protocol):
     def beginning(self) -> str:
         """What a conversation has from its start to its end, so that one version answers all of it."""
 
+    @property
+    def speaks_ids(self) -> bool:
+        """Whether it holds token ids, which mean something else to another model."""
+
     async def to_expert(self, engine: Engine, model: Model) -> Answer:
         """Word it for an expert or the base; nothing is generated yet. Raises RequestError for what it cannot."""
 
+    def to_provider(self) -> Asked:
+        """Word it for a provider."""
+
 
 async def find_answer(served: Services, question: Question) -> Answer:
-    """Return the answer to a question, before it has begun; raise ModelError when nobody can give it, RequestError."""
+    """Return the answer to a question, before it has begun, of whoever the department's order says.
+
+    Raises RequestError, or ModelError when nobody else could give it; where several may, their answer does.
+    """
+    sources = served.project.answered_by(question.model)
+    if question.speaks_ids:
+        sources = sources[:1]
+    makers = {source: partial(_answer_of, source, served, question) for source in sources}
+    if len(makers) == 1:
+        return await makers[sources[0]]()
+    return FirstAnswer(question.model, makers, question.to_provider().count, served.metrics.fell_back)
+
+
+async def _answer_of(source: str, served: Services, question: Question) -> Answer:
+    if source != EXPERT:
+        config = served.project.config.providers[source]
+        return served.providers.answer(source, config, question.model, question.to_provider(), served.account)
     model = await served.catalog.open(question.model, question.beginning)
     return await question.to_expert(served.engine, model)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from quintet.base_model import base_digest, locate
 from quintet.chat import ChatTranslator
-from quintet.config import BASE, Project
+from quintet.config import BASE, EXPERT, Project
 from quintet.engine.base import Adapter, Engine
 from quintet.errors import ModelError, NotReleasedError, NotTrainedError, QuintetError
 from quintet.registry.experts import Expert, fetch_expert, look_up
@@ -20,7 +20,8 @@ from quintet.server.current import Current
 from quintet.server.recording import note_model
 from quintet.server.translators import Translators
 
-Status = Literal["loaded", "not loaded", "not released", "not trained"]
+Status = Literal["loaded", "not loaded", "not released", "not trained", "elsewhere"]
+"""What is elsewhere is a provider's: here is no expert, and none is wanted."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,9 @@ class Catalog:
         return Model(name, expert, await self._translators.of(source))
 
     async def warm(self, name: str) -> None:
-        """Load all that may answer to a name, so that nobody waits for it."""
+        """Load all that may answer to a name, so that nobody waits for it; a provider's is elsewhere."""
+        if EXPERT not in self._project.answered_by(name):
+            return
         release = None if name == BASE else await asyncio.to_thread(live, self._project, name)
         for each in [f"{name}@{version}" for version in release.versions] if release else [name]:
             model = await self.open(each)
@@ -141,6 +144,8 @@ class Catalog:
         await asyncio.to_thread(expert.check_files)
 
     async def _entry(self, department: str) -> Entry:
+        if EXPERT not in self._project.answered_by(department):
+            return Entry(department, None, "elsewhere")
         try:
             release, experts = await asyncio.to_thread(self._released, department)
         except NotTrainedError:

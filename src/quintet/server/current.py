@@ -16,7 +16,7 @@ from quintet.registry.database import writing
 
 logger = logging.getLogger("quintet.server")
 
-TAKEN_UP = ("departments", "training", "evaluation", "router")
+TAKEN_UP = ("departments", "providers", "training", "evaluation", "router")
 """The sections that hold at once; of the rest, the server is made when it starts."""
 
 

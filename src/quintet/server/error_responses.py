@@ -5,6 +5,7 @@ A client never sees a traceback, and the log never sees a prompt.
 
 import json
 import logging
+import math
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from quintet.errors import (
     BudgetError,
     BusyError,
     KeyRequiredError,
+    ProviderError,
     QuintetError,
     SlowClientError,
     StoppingError,
@@ -107,8 +109,8 @@ def _headers(error: Exception) -> dict[str, str]:
     match error:
         case KeyRequiredError():
             return {"WWW-Authenticate": 'Bearer realm="quintet"'}
-        case BudgetError():
-            return {"Retry-After": str(error.retry_after)}
+        case BudgetError(retry_after=seconds) | ProviderError(retry_after=int() | float() as seconds):
+            return {"Retry-After": str(math.ceil(seconds))}
         case StoppingError():
             return {"Retry-After": str(error.retry_after), **CLOSE}
         case BusyError():

@@ -122,8 +122,9 @@ class Account:
             standings = await setting_aside
         except QuintetError:
             return
+        # Less than nothing, where a provider counts more than was thought.
         unused = tokens - charge.used
-        if unused > 0:
+        if unused:
             await self._ledger.give_back(self.key_id, unused, standings)
             self._note([_with_back(one, unused) for one in self._of("tokens")])
 
@@ -137,6 +138,16 @@ class Account:
 
     def _note(self, standings: Sequence[Standing]) -> None:
         self._standings.update({one.budget: one for one in standings})
+
+
+@asynccontextmanager
+async def set_aside(account: Account | None, tokens: int) -> AsyncGenerator[Charge]:
+    """Set tokens aside for an answer on an account, if there is one: `Account.set_aside`."""
+    if account is None:
+        yield Charge()
+    else:
+        async with account.set_aside(tokens) as charge:
+            yield charge
 
 
 def _with_back(standing: Standing, tokens: int) -> Standing:

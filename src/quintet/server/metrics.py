@@ -8,7 +8,7 @@ it read this server as well, and one panel can show both. Only what vLLM does no
 import time
 from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
@@ -17,7 +17,8 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from quintet.engine.base import EngineStatus, Token
+from quintet.config import EXPERT, Project
+from quintet.engine.base import EngineStatus
 from quintet.server.current import Current
 from quintet.server.recording import Generation, RequestRecord
 
@@ -36,6 +37,7 @@ REQUEST_SECONDS = (
 )  # fmt: skip
 TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
 LABELS = ("model_name", "department")
+Labels = tuple[str, str]
 
 # When a series was first seen is one more series for each, and no dashboard asks for it.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -49,10 +51,10 @@ class Metrics:
         self._current = current
         self._model = current.project.config.base_model
         self._live: dict[int, Generation] = {}
-        self._tokens = _EachToken(self._model)
+        self._tokens = _EachToken()
         self.registry.register(self._tokens)
         self._define()
-        self.registry.register(_State(self._model, current, status, self._live))
+        self.registry.register(_State(current, status, self._live))
         ProcessCollector(registry=self.registry)
 
     def _define(self) -> None:
@@ -83,41 +85,50 @@ class Metrics:
         self._cached = counter("quintet_response_cache_hits", "Those of them that need not be computed.")
         self._rejections = counter("quintet_rejections", "Requests answered with an error, by its code.", "reason")
 
+        self._provider_failures = Counter(
+            "quintet_provider_failures", "Attempts of a provider that were in vain.",
+            ("provider", "department", "reason"), registry=self.registry,
+        )  # fmt: skip
+        self._fallbacks = Counter(
+            "quintet_fallbacks", "Answers that another gave, since the first in the order could not.",
+            ("department", "answered_by"), registry=self.registry,
+        )  # fmt: skip
+
     def _histogram(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
         return Histogram(name, text, LABELS, buckets=buckets, registry=self.registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, (*LABELS, *labels), registry=self.registry)
 
-    def _show_at_zero(self, department: str) -> None:
+    def _show_at_zero(self, labels: Labels) -> None:
         """Make its series before they count: the first of something cannot be seen as a rise from nothing."""
         for metric in (
             self._first_token, self._per_token, self._whole, self._queued, self._prefill,
             self._decode, self._prompt_of_request, self._tokens_of_request, self._prompt_tokens, self._looked_up,
             self._cached,
         ):  # fmt: skip
-            metric.labels(self._model, department)
+            metric.labels(*labels)
         for reason in ("stop", "length", "abort"):
-            self._finished.labels(self._model, department, reason)
-        self._tokens.show_at_zero(department)
+            self._finished.labels(*labels, reason)
+        self._tokens.show_at_zero(labels)
         for reason in ("queue_full", "deadline_exceeded", "rate_limit_exceeded"):
-            self._rejections.labels(self._model, department, reason)
+            self._rejections.labels(*labels, reason)
 
     def begun(self, generation: Generation) -> None:
         """Count an answer among those that wait or run."""
         self._live[id(generation)] = generation
 
-    def token(self, generation: Generation, token: Token, before: float | None) -> None:
-        """Count a token, and the time to it; those of a cached answer were not generated."""
+    def token(self, generation: Generation, tokens: int, before: float | None) -> None:
+        """Count tokens that came, and the time to them; those of a cached answer were not generated."""
         if generation.progress.cache == "hit":
             return
-        now = generation.last_token or 0.0
-        self._tokens.count(generation.department, token.id is not None, None if before is None else now - before)
+        now, labels = generation.last_token or 0.0, _labels(generation, self._model)
+        self._tokens.count(labels, tokens, None if before is None else now - before)
         if before is not None:
             return
-        labels = (self._model, generation.department)
         self._first_token.labels(*labels).observe(now - generation.arrived)
-        self._prompt_tokens.labels(*labels).inc(generation.prompt_tokens)
+        if generation.elsewhere is None:
+            self._prompt_tokens.labels(*labels).inc(generation.prompt_tokens)
 
     def ended(self, generation: Generation) -> None:
         """Count an answer that ended by itself, or that its client left; what failed is a rejection.
@@ -131,9 +142,12 @@ class Metrics:
             self._cached.labels(self._model, generation.department).inc()
             return
         began, first, ended = generation.began, generation.first_token, generation.ended or time.monotonic()
+        labels = _labels(generation, self._model)
+        if generation.elsewhere is not None and first is not None:
+            self._prompt_tokens.labels(*labels).inc(generation.prompt_tokens)
+            self._tokens.count(labels, generation.tokens, None)
         if generation.reason in (None, "error"):
             return
-        labels = (self._model, generation.department)
         self._finished.labels(*labels, generation.reason).inc()
         self._whole.labels(*labels).observe(ended - generation.arrived)
         self._queued.labels(*labels).observe((ended if began is None else began) - generation.arrived)
@@ -150,7 +164,19 @@ class Metrics:
     def count_rejection(self, record: RequestRecord) -> None:
         """Count a request that was answered with an error; its department is empty when it was refused before that."""
         if record.problem is not None:
-            self._rejections.labels(self._model, record.department or "", record.problem).inc()
+            self._rejections.labels(record.elsewhere or self._model, record.department or "", record.problem).inc()
+
+    def provider_failed(self, provider: str, department: str, reason: str) -> None:
+        """Count an attempt of a provider that was in vain."""
+        self._provider_failures.labels(provider, department, reason).inc()
+
+    def fell_back(self, department: str, source: str) -> None:
+        """Count an answer that `source` gives since those before it could not."""
+        self._fallbacks.labels(department, source).inc()
+
+    def watch_breakers(self, states: Callable[[], Mapping[str, int]]) -> None:
+        """Show how each provider's breaker stands, whenever the metrics are read."""
+        self.registry.register(_Breakers(states))
 
     def count_refusal(self, code: str) -> None:
         """Count a client that was turned away before it had made a request."""
@@ -158,9 +184,25 @@ class Metrics:
 
     def text(self) -> bytes:
         """Return all of them in Prometheus's text format."""
-        for department in self._current.project.models:
-            self._show_at_zero(department)
+        for labels in _known(self._current.project):
+            self._show_at_zero(labels)
         return generate_latest(self.registry)
+
+
+def _known(project: Project) -> list[Labels]:
+    """Return who may answer, and for which department: the base with its experts, and providers' models."""
+    experts = [(project.config.base_model, name) for name in project.models if EXPERT in project.answered_by(name)]
+    providers = project.config.providers
+    return experts + [
+        (f"{source}/{providers[source].model}", name)
+        for name in project.config.departments
+        for source in project.answered_by(name)
+        if source != EXPERT
+    ]
+
+
+def _labels(generation: Generation, base: str) -> Labels:
+    return generation.elsewhere or base, generation.department
 
 
 class _EachToken(Collector):
@@ -169,27 +211,26 @@ class _EachToken(Collector):
     Counts on one thread only.
     """
 
-    def __init__(self, model: str) -> None:
-        self._model = model
-        self._tokens: dict[str, int] = {}
-        self._gaps: dict[str, list[int]] = {}
-        self._seconds: dict[str, float] = {}
+    def __init__(self) -> None:
+        self._tokens: dict[Labels, int] = {}
+        self._gaps: dict[Labels, list[int]] = {}
+        self._seconds: dict[Labels, float] = {}
 
-    def show_at_zero(self, department: str) -> None:
-        """Have a department that has no token yet."""
+    def show_at_zero(self, labels: Labels) -> None:
+        """Have a model and a department that have no token yet."""
         # Not by assignment: whoever reads the numbers does so on another thread than the one that counts.
-        self._seconds.setdefault(department, 0.0)
-        self._gaps.setdefault(department, [0] * (len(TOKEN_SECONDS) + 1))
-        self._tokens.setdefault(department, 0)
+        self._seconds.setdefault(labels, 0.0)
+        self._gaps.setdefault(labels, [0] * (len(TOKEN_SECONDS) + 1))
+        self._tokens.setdefault(labels, 0)
 
-    def count(self, department: str, generated: bool, gap: float | None) -> None:
-        """Count a token, unless it is the end of turn, and the time since the one before it."""
-        if department not in self._tokens:
-            self.show_at_zero(department)
-        self._tokens[department] += generated
+    def count(self, labels: Labels, tokens: int, gap: float | None) -> None:
+        """Count tokens, the end of turn being none, and the time since those before them."""
+        if labels not in self._tokens:
+            self.show_at_zero(labels)
+        self._tokens[labels] += tokens
         if gap is not None:
-            self._gaps[department][bisect_left(TOKEN_SECONDS, gap)] += 1
-            self._seconds[department] += gap
+            self._gaps[labels][bisect_left(TOKEN_SECONDS, gap)] += 1
+            self._seconds[labels] += gap
 
     def collect(self) -> Iterator[Metric]:
         """Yield both metrics."""
@@ -197,12 +238,11 @@ class _EachToken(Collector):
         between = HistogramMetricFamily(
             "vllm:inter_token_latency_seconds", "From one token of an answer to its next.", labels=LABELS
         )
-        for department, number in list(self._tokens.items()):
-            labels = (self._model, department)
+        for labels, number in list(self._tokens.items()):
             tokens.add_metric(labels, number)
             bounds = (*map(floatToGoString, TOKEN_SECONDS), "+Inf")
-            buckets = list(zip(bounds, accumulate(self._gaps[department]), strict=True))
-            between.add_metric(labels, buckets, self._seconds[department])
+            buckets = list(zip(bounds, accumulate(self._gaps[labels]), strict=True))
+            between.add_metric(labels, buckets, self._seconds[labels])
         yield tokens
         yield between
 
@@ -210,10 +250,8 @@ class _EachToken(Collector):
 class _State(Collector):
     """What is so at the moment of reading."""
 
-    def __init__(
-        self, model: str, current: Current, status: Callable[[], EngineStatus], live: dict[int, Generation]
-    ) -> None:
-        self._model = model
+    def __init__(self, current: Current, status: Callable[[], EngineStatus], live: dict[int, Generation]) -> None:
+        self._model = current.project.config.base_model
         self._current = current
         self._status = status
         self._live = live
@@ -221,8 +259,8 @@ class _State(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the gauges, and what the engine itself counts."""
         live = [one for one in list(self._live.values()) if one.progress.cache != "hit"]
-        running = Tally(one.department for one in live if one.began is not None)
-        waiting = Tally(one.department for one in live if one.began is None)
+        running = Tally(_labels(one, self._model) for one in live if one.began is not None)
+        waiting = Tally(_labels(one, self._model) for one in live if one.began is None)
         yield self._by_department("vllm:num_requests_running", "Requests that are being answered.", running)
         yield self._by_department("vllm:num_requests_waiting", "Requests that wait to be answered.", waiting)
         status = self._status()
@@ -239,10 +277,10 @@ class _State(Collector):
         yield self._counter("quintet_expert_evictions", "Experts that left memory for others.", status.evictions)
         yield self._counter("quintet_expert_load_seconds", "Time that experts took to load.", status.load_seconds)
 
-    def _by_department(self, name: str, text: str, counts: Tally[str]) -> Metric:
+    def _by_department(self, name: str, text: str, counts: Tally[Labels]) -> Metric:
         family = GaugeMetricFamily(name, text, labels=LABELS)
-        for department in dict.fromkeys([*self._current.project.models, *counts]):
-            family.add_metric((self._model, department), counts[department])
+        for labels in dict.fromkeys([*_known(self._current.project), *counts]):
+            family.add_metric(labels, counts[labels])
         return family
 
     def _gauge(self, name: str, text: str, value: float) -> Metric:
@@ -254,3 +292,18 @@ class _State(Collector):
         family = CounterMetricFamily(name, text, labels=LABELS[:1])
         family.add_metric((self._model,), value)
         return family
+
+
+class _Breakers(Collector):
+    """Whether each provider is asked."""
+
+    def __init__(self, states: Callable[[], Mapping[str, int]]) -> None:
+        self._states = states
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the gauge."""
+        text = "Whether a provider is asked: 0 is yes, 1 once to try, 2 not for a while."
+        family = GaugeMetricFamily("quintet_provider_breaker", text, labels=("provider",))
+        for provider, state in self._states().items():
+            family.add_metric((provider,), state)
+        yield family

@@ -1,26 +1,26 @@
-"""An engine whose answers are timed and counted. Knows nothing of what is said, nor of who sees the numbers."""
+"""Answers that are timed and counted. Knows nothing of what is said, nor of who sees the numbers."""
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import Protocol
 
 from quintet.config import BASE
-from quintet.engine.base import Engine, Request, Token
+from quintet.engine.base import Engine, FinishReason, Request, Token
 from quintet.server.recording import Generation, note_generation
 from quintet.server.wrapped_engine import WrappedEngine
 
 
 class GenerationObserver(Protocol):
-    """Sees each answer of the engine as it comes."""
+    """Sees each answer as it comes."""
 
     def begun(self, generation: Generation) -> None:
         """See that it was asked for."""
 
-    def token(self, generation: Generation, token: Token, before: float | None) -> None:
-        """See that a token came; `before` is when the one before it did."""
+    def token(self, generation: Generation, tokens: int, before: float | None) -> None:
+        """See that a part of it came, of so many tokens; `before` is when the one before it did."""
 
     def ended(self, generation: Generation) -> None:
         """See its end, of whatever kind."""
@@ -36,31 +36,40 @@ class ObservedEngine(WrappedEngine):
     async def generate(self, request: Request) -> AsyncGenerator[Token]:
         """Yield the answer token by token."""
         generation = Generation(request.department or BASE, len(request.prompt_ids))
-        note_generation(generation)
-        self._observer.begun(generation)
-        try:
+        with observed(generation, self._observer):
             async with aclosing(self._engine.generate(replace(request, progress=generation.progress))) as tokens:
                 async for token in tokens:
-                    self._take(generation, token)
+                    take(generation, self._observer, int(token.id is not None), token.finish_reason)
                     yield token
-        except asyncio.CancelledError:
-            generation.reason = generation.reason or "abort"
-            raise
-        except GeneratorExit:
-            # Its reader has had enough, as after a stop string.
-            generation.reason = generation.reason or "stop"
-            raise
-        except Exception:
-            generation.reason = "error"
-            raise
-        finally:
-            generation.ended = time.monotonic()
-            self._observer.ended(generation)
 
-    def _take(self, generation: Generation, token: Token) -> None:
-        before, now = generation.last_token, time.monotonic()
-        generation.last_token = now
-        generation.first_token = now if before is None else generation.first_token
-        generation.tokens += token.id is not None
-        generation.reason = token.finish_reason
-        self._observer.token(generation, token, before)
+
+@contextmanager
+def observed(generation: Generation, observer: GenerationObserver) -> Iterator[None]:
+    """Show an answer to an observer, from its beginning to whatever end it has."""
+    note_generation(generation)
+    observer.begun(generation)
+    try:
+        yield
+    except asyncio.CancelledError:
+        generation.reason = generation.reason or "abort"
+        raise
+    except GeneratorExit:
+        # Its reader has had enough, as after a stop string.
+        generation.reason = generation.reason or "stop"
+        raise
+    except Exception:
+        generation.reason = "error"
+        raise
+    finally:
+        generation.ended = time.monotonic()
+        observer.ended(generation)
+
+
+def take(generation: Generation, observer: GenerationObserver, tokens: int, reason: FinishReason | None) -> None:
+    """Note that a part of an answer came, of so many tokens, and why it was the last, if it was."""
+    before, now = generation.last_token, time.monotonic()
+    generation.last_token = now
+    generation.first_token = now if before is None else generation.first_token
+    generation.tokens += tokens
+    generation.reason = reason
+    observer.token(generation, tokens, before)

@@ -43,6 +43,11 @@ class Reply(ABC):
         self.created = int(time.time())
 
     @property
+    def _model(self) -> str:
+        """Who answers: the model that was asked, or the provider's that answers for it."""
+        return self.answer.answerer.model or self.request.model
+
+    @property
     def usage(self) -> Usage:
         """How many tokens the answer took, over all of its choices."""
         prompt, completion = self.answer.prompt_tokens, self.answer.completion_tokens
@@ -53,7 +58,7 @@ class Reply(ABC):
         return self.response(
             id=self.id,
             created=self.created,
-            model=self.request.model,
+            model=self._model,
             choices=[self._choice(piece) for piece in pieces],
             usage=self.usage,
             system_fingerprint=self.answer.answerer.expert,
@@ -87,7 +92,7 @@ class Reply(ABC):
             "id": self.id,
             "object": self.streamed_object,
             "created": self.created,
-            "model": self.request.model,
+            "model": self._model,
             "system_fingerprint": self.answer.answerer.expert,
         }
 

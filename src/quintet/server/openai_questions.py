@@ -13,8 +13,16 @@ from quintet.server.answer import Answer
 from quintet.server.answering import Form, answer_to, prepare_answer
 from quintet.server.catalog import Model
 from quintet.server.grammar import ANY_OBJECT, Grammar, Vocabulary, vocabulary_of
-from quintet.server.schemas_openai import ChatMessage, ChatRequest, CompletionRequest
+from quintet.server.providers.asked import Asked, estimate_tokens
+from quintet.server.schemas_openai import ChatMessage, ChatRequest, CompletionRequest, GenerationRequest
 from quintet.server.tool_calls import CallFormat, CallReader, find_call_format
+
+SAMPLING = frozenset(
+    {
+        "n", "temperature", "top_p", "top_k", "min_p", "frequency_penalty", "presence_penalty", "repetition_penalty",
+        "logit_bias", "seed", "stop",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,11 @@ class ChatQuestion:
         wanted = self.chat.response_format
         return not self.chat.demanded and (wanted is None or wanted.type == "text")
 
+    @property
+    def speaks_ids(self) -> bool:
+        """Whether some ids are to be likelier."""
+        return bool(self.chat.logit_bias)
+
     async def to_expert(self, engine: Engine, model: Model) -> Answer:
         """Put the base's template around it."""
         chat = self.chat
@@ -52,10 +65,34 @@ class ChatQuestion:
         written = await _call_format(model, chat)
         form = Form(await _grammar(model, chat, written), _make_reader(chat, written), vocabulary)
         if written is None:
-            messages = [Message(_role(turn), turn.content or "") for turn in chat.messages]
-            return await prepare_answer(engine, model, messages, chat.sampling, chat.stop, n=chat.n, form=form)
+            return await prepare_answer(engine, model, _messages(chat), chat.sampling, chat.stop, n=chat.n, form=form)
         ids = await asyncio.to_thread(_ids_with_tools, model, chat)
         return answer_to(engine, model, [ids], chat.sampling, chat.stop, n=chat.n, form=form, field="messages")
+
+    def to_provider(self) -> Asked:
+        """Pass on what it says, and what it asks of the answer."""
+        chat = self.chat
+        fields = _sent(
+            chat, {"messages", "logprobs", "top_logprobs", "response_format", "tools", "parallel_tool_calls"}
+        )
+        match chat.tool_choice:
+            case None:
+                pass
+            case "none" | "auto" | "required":
+                fields["tool_choice"] = chat.tool_choice
+            case name:
+                fields["tool_choice"] = {"type": "function", "function": {"name": name.removeprefix("call:")}}
+        said = [turn.content or "" for turn in chat.messages]
+        tools = [tool.model_dump_json() for tool in chat.tools or ()]
+        has_calls = bool(chat.offered or chat.place_of_a_call)
+        return Asked(
+            "chat",
+            fields,
+            estimate_tokens("\n".join([*said, *tools])),
+            chat.sampling.max_tokens,
+            chat.n,
+            () if has_calls else _messages(chat),
+        )
 
 
 @dataclass(frozen=True)
@@ -85,6 +122,11 @@ class TextQuestion:
         """Whether the answer may be any text: what goes on from another may not."""
         return False
 
+    @property
+    def speaks_ids(self) -> bool:
+        """Whether some ids are to be likelier, or a prompt is ids."""
+        return bool(self.request.logit_bias) or not all(isinstance(prompt, str) for prompt in self.request.prompt)
+
     async def to_expert(self, engine: Engine, model: Model) -> Answer:
         """Put nothing around it."""
         request = self.request
@@ -92,6 +134,22 @@ class TextQuestion:
         form = Form(vocabulary=await _vocabulary(model) if request.logprobs is not None else None)
         prompts = await asyncio.to_thread(lambda: [_ids(model, prompt) for prompt in request.prompt])
         return answer_to(engine, model, prompts, request.sampling, request.stop, n=request.n, form=form, field="prompt")
+
+    def to_provider(self) -> Asked:
+        """Pass on the prompts."""
+        request = self.request
+        tokens = sum(estimate_tokens(one) if isinstance(one, str) else len(one) for one in request.prompt)
+        fields = _sent(request, {"prompt", "logprobs"})
+        return Asked("text", fields, tokens, request.sampling.max_tokens, len(request.prompt) * request.n)
+
+
+def _sent(request: GenerationRequest, own: set[str]) -> dict[str, Any]:
+    """Return those of the fields that a provider knows too and the client has set, as OpenAI names them."""
+    return request.model_dump(mode="json", by_alias=True, include=own | SAMPLING, exclude_unset=True, exclude_none=True)
+
+
+def _messages(chat: ChatRequest) -> list[Message]:
+    return [Message(_role(turn), turn.content or "") for turn in chat.messages]
 
 
 def _make_reader(chat: ChatRequest, written: CallFormat | None) -> Callable[[], CallReader] | None:

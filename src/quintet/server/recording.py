@@ -32,13 +32,15 @@ _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 @dataclass
 class Generation:
-    """One answer of the engine: moments in `time.monotonic` seconds, and tokens, the end of turn not counted.
+    """One answer, the engine's or a provider's: moments in `time.monotonic` seconds, tokens without the end of turn.
 
-    `reason` is None while it is under way, `abort` when its client left, `error` when it failed.
+    `reason` is None while it is under way, `abort` when its client left, `error` when it failed. `elsewhere` is the
+    provider's model, where one answers; its tokens are certain at the end.
     """
 
     department: str
     prompt_tokens: int
+    elsewhere: str | None = None
     arrived: float = field(default_factory=time.monotonic)
     progress: Progress = field(default_factory=Progress)
     first_token: float | None = None
@@ -74,14 +76,15 @@ class RequestRecord:
     problem: str | None = None
     department: str | None = None
     expert: Expert | None = None
+    elsewhere: str | None = None
     generations: list[Generation] = field(default_factory=list)
     asked: Sequence[Message] = field(default=(), repr=False)
     answers: list[str] = field(default_factory=list, repr=False)
 
     @property
     def model(self) -> str | None:
-        """The expert's version as in `hr@1`, or the bare base, once it is known which of them answers."""
-        return self.expert.name if self.expert else self.department
+        """The expert's version as in `hr@1`, a provider's model as in `cloud/gpt`, or the bare base: who answered."""
+        return self.expert.name if self.expert else self.elsewhere or self.department
 
     @property
     def cache(self) -> CacheOutcome | None:
@@ -123,7 +126,14 @@ def note_model(expert: Expert | None) -> None:
     """Note which expert answers, or that it is the bare base."""
     if record := current_request():
         record.department = expert.department if expert else BASE
-        record.expert = expert
+        record.expert, record.elsewhere = expert, None
+
+
+def note_provider(department: str, model: str) -> None:
+    """Note which provider's model answers for a department."""
+    if record := current_request():
+        record.department = department
+        record.expert, record.elsewhere = None, model
 
 
 def note_problem(code: str) -> None:

@@ -15,6 +15,7 @@ from quintet.server.asking import find_answer
 from quintet.server.auth import NEEDS_KEY, ask
 from quintet.server.catalog import Model
 from quintet.server.disconnection import while_connected
+from quintet.server.providers.asked import Asked, estimate_tokens
 from quintet.server.recording import is_cached
 from quintet.server.routing import AUTO, DIGITS, NobodysAnswer, find_department
 from quintet.server.schemas import OVER_BUDGET, REFUSED, DepartmentChoice, Likely, Query, QueryAnswer, RoutedAnswer
@@ -56,10 +57,21 @@ class _Question:
     def beginning(self) -> str:
         return self.query.query
 
+    @property
+    def speaks_ids(self) -> bool:
+        return False
+
     async def to_expert(self, engine: Engine, model: Model) -> Answer:
         return await prepare_answer(
             engine, model, [Message("user", self.query.query)], self.query.sampling, field="query"
         )
+
+    def to_provider(self) -> Asked:
+        query = self.query
+        said = [Message("user", query.query)]
+        own = query.model_dump(include={"temperature", "top_p"}, exclude_unset=True)
+        fields = {"messages": [message.as_dict() for message in said], **own}
+        return Asked("chat", fields, estimate_tokens(query.query), query.max_tokens, messages=said)
 
 
 async def answer_query(served: Services, name: str, query: Query) -> QueryAnswer:
@@ -75,6 +87,7 @@ async def answer_query(served: Services, name: str, query: Query) -> QueryAnswer
         finish_reason=said.finish_reason or "stop",
         latency_ms=round((time.perf_counter() - began) * 1000, 1),
         expert=answer.answerer.expert,
+        provider=answer.answerer.provider,
         cached=is_cached(),
     )
 
@@ -100,6 +113,7 @@ async def answer_routed(served: Services, query: Query) -> RoutedAnswer:
         finish_reason=said.finish_reason or "stop",
         latency_ms=round((time.perf_counter() - began) * 1000, 1),
         expert=answer.answerer.expert,
+        provider=answer.answerer.provider,
         cached=is_cached(),
     )
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Depends, Request, Response
 
 from quintet.config import BASE
-from quintet.errors import RequestError
+from quintet.errors import ModelError, RequestError
 from quintet.registry.experts import Expert
 from quintet.server.answer import Answer
 from quintet.server.asking import find_answer
@@ -39,9 +39,13 @@ STREAMED: dict[int | str, dict[str, Any]] = {
 
 @router.get("/models", summary="The models that can answer, as OpenAI lists them")
 async def models(served: Served) -> OpenAIModels:
-    """List the departments that have a release, and the base."""
+    """List the departments that have a release or a provider, and the base."""
     entries = await served.catalog.entries()
-    listed = [_listed(entry.name, entry.expert, served) for entry in entries if entry.expert]
+    listed = [
+        _listed(entry.name, entry.expert, served)
+        for entry in entries
+        if entry.expert or served.project.model_elsewhere(entry.name)
+    ]
     base = [_listed(BASE, None, served)] if BASE in served.project.models else []
     routed = [_listed(AUTO, None, served)] if await finds_anybody(served) else []
     return OpenAIModels(data=[*listed, *routed, *base])
@@ -52,7 +56,13 @@ async def model(model: str, served: Served) -> OpenAIModel:
     """Say whether there is a model of that name."""
     if model == AUTO and await finds_anybody(served):
         return _listed(AUTO, None, served)
-    return _listed(model, await asyncio.to_thread(served.catalog.find, model), served)
+    try:
+        expert = await asyncio.to_thread(served.catalog.find, model)
+    except ModelError:
+        if served.project.model_elsewhere(model) is None:
+            raise
+        expert = None
+    return _listed(model, expert, served)
 
 
 @router.post(
@@ -115,6 +125,7 @@ def _check_takes(question: ChatQuestion | TextQuestion, said: str) -> None:
 
 def _listed(name: str, expert: Expert | None, served: Services) -> OpenAIModel:
     if expert is None:
-        return OpenAIModel(id=name, created=served.started, root=served.project.config.base_model, parent=None)
+        root = served.project.model_elsewhere(name) or served.project.config.base_model
+        return OpenAIModel(id=name, created=served.started, root=root, parent=None)
     written = expert.created_at.timestamp() if expert.created_at else served.started
     return OpenAIModel(id=name, created=int(written), root=expert.digest, parent=BASE)

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Request
 
 from quintet import __version__
+from quintet.config import Project
 from quintet.errors import EngineStoppedError
 from quintet.server.auth import NEEDS_KEY
 from quintet.server.catalog import Entry
@@ -77,10 +78,22 @@ def _entry(served: Services, entry: Entry) -> ModelEntry:
     return ModelEntry(
         name=entry.name,
         description=project.config.departments[entry.name].description,
-        method=expert.method if expert else project.training(entry.name).method,
-        base=expert.base_model if expert else project.config.base_model,
+        method=_method(project, entry),
+        base=_base(project, entry),
         status=entry.status,
+        answered_by=list(project.answered_by(entry.name)),
         version=expert.name if expert else None,
         release=[ReleaseShare(version=f"{entry.name}@{version}", share=share) for version, share in split],
         problem=entry.problem,
     )
+
+
+def _method(project: Project, entry: Entry) -> str | None:
+    if entry.status == "elsewhere":
+        return None
+    return entry.expert.method if entry.expert else project.training(entry.name).method
+
+
+def _base(project: Project, entry: Entry) -> str:
+    elsewhere = project.model_elsewhere(entry.name) if entry.status == "elsewhere" else None
+    return elsewhere or (entry.expert.base_model if entry.expert else project.config.base_model)

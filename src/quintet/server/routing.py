@@ -27,7 +27,7 @@ DIGITS = 3
 
 
 class LiveRouter:
-    """The project's router, read anew when its file has changed; one that cannot be read does not replace another."""
+    """The project's router, read anew when its file has changed; one that is damaged does not replace another."""
 
     def __init__(self, project: Project) -> None:
         self._path = router_path(project)
@@ -38,9 +38,9 @@ class LiveRouter:
     def current(self) -> Router:
         """Return the router; raise NoRouterError when there is none."""
         with self._lock:
-            if (state := self._state()) != self._read_from or self._router is None:
-                self._replace()
-                self._read_from = state
+            state = self._state()
+            if state != self._read_from:
+                self._router, self._read_from = self._read(state), state
             return self._router or Router.load(self._path)
 
     def _state(self) -> tuple[int, int, int] | None:
@@ -50,12 +50,16 @@ class LiveRouter:
             return None
         return found.st_mtime_ns, found.st_size, found.st_ino
 
-    def _replace(self) -> None:
+    def _read(self, state: tuple[int, int, int] | None) -> Router | None:
+        """Return the router in the file, or for a damaged one the one that is there already."""
+        if state is None:
+            return None
         try:
-            self._router = Router.load(self._path)
+            return Router.load(self._path)
         except NoRouterError as error:
             if self._router is not None:
                 logger.warning("the router that is in memory stays: %s", error)
+            return self._router
 
 
 async def find_department(served: "Services", turns: Sequence[str]) -> Routing:

@@ -48,7 +48,7 @@ class Query(Body):
 
 
 class QueryAnswer(BaseModel):
-    """The answer to one question; `expert` is the version that gave it, null for the bare base.
+    """The answer to one question; `expert` is the version that gave it, or `provider` who did; the base has neither.
 
     `cached` says whether it was there before it was asked for.
     """
@@ -60,6 +60,7 @@ class QueryAnswer(BaseModel):
     finish_reason: Ended
     latency_ms: float
     expert: str | None
+    provider: str | None
     cached: bool
 
 
@@ -96,6 +97,7 @@ class RoutedAnswer(BaseModel):
     finish_reason: Ended
     latency_ms: float
     expert: str | None
+    provider: str | None
     cached: bool
 
 
@@ -127,14 +129,16 @@ class ReleaseShare(BaseModel):
 class ModelEntry(BaseModel):
     """A department: what it is for and whether it can answer; `problem` says why it cannot.
 
-    `release` lists the versions that answer, `version` is the one with the largest share.
+    `release` lists the versions that answer, `version` is the one with the largest share. `answered_by` is the order in
+    which its expert and providers are asked. What no expert answers has no method, and its base is a provider's model.
     """
 
     name: str
     description: str
-    method: str
+    method: str | None
     base: str
-    status: Literal["loaded", "not loaded", "not released", "not trained"]
+    status: Literal["loaded", "not loaded", "not released", "not trained", "elsewhere"]
+    answered_by: list[str]
     version: str | None
     release: list[ReleaseShare]
     problem: str | None

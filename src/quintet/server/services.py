@@ -13,8 +13,9 @@ from quintet.server.auth import Called, Caller
 from quintet.server.catalog import Catalog
 from quintet.server.current import Current
 from quintet.server.draining import Drain
-from quintet.server.metering import MeteredEngine
+from quintet.server.metering import Account, MeteredEngine
 from quintet.server.metrics import Metrics
+from quintet.server.providers.directory import Providers
 from quintet.server.routing import LiveRouter
 
 
@@ -27,8 +28,10 @@ class Services:
     catalog: Catalog
     metrics: Metrics
     answers: RecentAnswers
+    providers: Providers
     router: LiveRouter
     drain: Drain
+    account: Account | None = None
     started: int = field(default_factory=lambda: int(time.time()))
     pinned: Project | None = None
 
@@ -40,10 +43,9 @@ class Services:
     def seen_by(self, caller: Caller) -> "Services":
         """Return them as a caller has them: without the models that they may not ask, and at their expense."""
         project = self.current.project.seen_by(caller.may_ask)
-        engine, account = self.engine, caller.account
-        if account is not None and account.limits_tokens:
-            engine = MeteredEngine(engine, account)
-        return replace(self, pinned=project, catalog=self.catalog.seen_as(project), engine=engine)
+        account = caller.account if caller.account is not None and caller.account.limits_tokens else None
+        engine = self.engine if account is None else MeteredEngine(self.engine, account)
+        return replace(self, pinned=project, catalog=self.catalog.seen_as(project), engine=engine, account=account)
 
 
 def _services(request: Request, caller: Called) -> Services:

@@ -29,13 +29,16 @@ async def stream(reply: Reply) -> Response:
 
 
 async def _events(reply: Reply, first: Piece | None, rest: AsyncGenerator[Piece | None]) -> AsyncGenerator[str]:
-    for text in reply.beginning():
-        yield text
+    has_begun = False
     try:
-        for text in _written(reply, first):
-            yield text
-        async for piece in rest:
-            for text in _written(reply, piece):
+        async for piece in _all(first, rest):
+            if piece is None:
+                yield PING
+                continue
+            for text in () if has_begun else reply.beginning():  # who answers is certain from the first piece on
+                yield text
+            has_begun = True
+            for text in reply.events(piece):
                 yield text
     except Exception as error:
         # The status has been sent, so all that is left is to say so and to end.
@@ -45,5 +48,7 @@ async def _events(reply: Reply, first: Piece | None, rest: AsyncGenerator[Piece 
         yield text
 
 
-def _written(reply: Reply, piece: Piece | None) -> list[str]:
-    return [PING] if piece is None else list(reply.events(piece))
+async def _all(first: Piece | None, rest: AsyncGenerator[Piece | None]) -> AsyncGenerator[Piece | None]:
+    yield first
+    async for piece in rest:
+        yield piece

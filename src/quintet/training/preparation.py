@@ -95,7 +95,7 @@ def _plan_dpo(project: Project, department: str, training: TrainingConfig) -> Pl
 def _load_pairs(project: Project, department: str, training: TrainingConfig) -> Split:
     """Return the preferences, those to learn and those to measure: groups are held out as they are of other rows."""
     settings = project.department(department)
-    path = project.path(settings.preferences or settings.data)
+    path = project.path(settings.preferences) if settings.preferences else project.data(department)
     split = split_by_group(load_examples(path, settings.format), settings.eval_fraction, training.seed)
     if not split.train or not split.held_out:
         raise ConfigError(f"{path}: too few preferences to hold out {settings.eval_fraction:.0%} of them; add some")

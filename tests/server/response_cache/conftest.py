@@ -3,15 +3,14 @@
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import redis
-from redis.backoff import ConstantBackoff
-from redis.retry import Retry
 
 PASSWORD = "s3cret-of-redis"
 
@@ -52,13 +51,22 @@ def running_redis(folder: Path, port: int | None = None) -> Iterator[RunningRedi
     ]
     process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
     url = f"redis://:{PASSWORD}@127.0.0.1:{port}/0"
-    with redis.Redis.from_url(url, retry=Retry(ConstantBackoff(0.01), 1000)) as admin:
+    with redis.Redis.from_url(url) as admin:
         try:
-            admin.ping()
+            _wait_for(admin)
             yield RunningRedis(url, process, admin)
         finally:
             process.kill()
             process.wait()
+
+
+def _wait_for(admin: "redis.Redis") -> None:
+    for _ in range(1000):
+        with suppress(redis.ConnectionError):
+            admin.ping()
+            return
+        time.sleep(0.01)
+    raise TimeoutError("redis-server does not answer")
 
 
 @pytest.fixture(scope="session")

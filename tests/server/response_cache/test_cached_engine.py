@@ -333,19 +333,6 @@ def test_a_store_that_says_nonsense_is_not_believed(data: bytes) -> None:
     within_seconds(run())
 
 
-def test_another_store_may_take_the_place_of_the_first_at_any_time() -> None:
-    async def run() -> None:
-        front = cached(ScriptedEngine([*ANSWER]))
-        await ask(front)
-        await settle()
-        await front.use(MemoryStore(100_000, 60))
-        assert (await ask(front))[1] == "miss"
-        await front.use(None)
-        assert (await ask(front))[1] is None
-
-    within_seconds(run())
-
-
 def test_what_is_being_kept_is_kept_before_the_engine_is_closed() -> None:
     class Slow(ForgetfulStore):
         async def put(self, key: str, value: bytes) -> None:

@@ -37,32 +37,23 @@ class CachedEngine(WrappedEngine):
         self._flights: dict[str, Flight] = {}
         self._keeping: set[asyncio.Task[None]] = set()
 
-    async def generate(self, request: Request) -> AsyncGenerator[Token]:
+    def generate(self, request: Request) -> Source:
         """Yield the answer token by token; one that could be another next time is the engine's alone."""
         if self._store is None:
-            answer = self._engine.generate(request)
-        elif "no-store" in cache_control() or not is_repeatable(request.sampling):
+            return self._engine.generate(request)
+        if "no-store" in cache_control() or not is_repeatable(request.sampling):
             _note(request, "bypass")
-            answer = self._engine.generate(request)
-        else:
-            answer = self._answer(self._store, request)
-        async with aclosing(answer) as tokens:
-            async for token in tokens:
-                yield token
-
-    async def use(self, store: Store | None) -> None:
-        """Keep answers there from now on, or nowhere."""
-        before, self._store = self._store, store
-        if before is not None:
-            await before.close()
+            return self._engine.generate(request)
+        return self._answer(self._store, request)
 
     async def close(self) -> None:
         """Let the engine finish, and keep what it answered."""
         await self._engine.close()
         await asyncio.gather(*self._keeping)
-        await self.use(None)
+        if self._store is not None:
+            await self._store.close()
 
-    async def _answer(self, store: Store, request: Request) -> AsyncGenerator[Token]:
+    async def _answer(self, store: Store, request: Request) -> Source:
         key = key_of(request, await self._name_model())
         kept = await self._look_up(store, key, request)
         given: list[Token] = []

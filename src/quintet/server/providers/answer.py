@@ -1,0 +1,92 @@
+"""A provider's answer, counted and charged as an expert's is. Knows nothing of HTTP, nor of who else could answer."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from quintet.server.answer import Answer, Answerer, Piece, as_they_come
+from quintet.server.draining import Drain
+from quintet.server.metering import Account, set_aside
+from quintet.server.observed_engine import GenerationObserver, observed, take
+from quintet.server.providers.asked import Asked
+from quintet.server.providers.exchange import Exchange
+from quintet.server.providers.failure import UnansweredError
+from quintet.server.providers.provider import Provider
+from quintet.server.recording import Generation, note_answer, note_provider, note_question
+
+
+class ProviderAnswer(Answer):
+    """What a provider says in a department's name."""
+
+    def __init__(
+        self,
+        department: str,
+        provider: Provider,
+        asked: Asked,
+        exchange: Exchange,
+        observer: GenerationObserver,
+        account: Account | None,
+        drain: Drain,
+    ) -> None:
+        self._department = department
+        self._provider = provider
+        self._asked = asked
+        self._exchange = exchange
+        self._observer = observer
+        self._account = account
+        self._drain = drain
+        self._has_begun = False
+
+    @property
+    def count(self) -> int:
+        """How many choices there are."""
+        return self._asked.count
+
+    @property
+    def answerer(self) -> Answerer:
+        """The provider, and the model by its name there."""
+        return Answerer(provider=self._provider.name, model=self._provider.model)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """How many tokens went in, as the provider says, or an estimate."""
+        usage = self._exchange.reading.usage
+        return self._asked.prompt_tokens if usage is None else usage.prompt_tokens
+
+    @property
+    def completion_tokens(self) -> int:
+        """How many tokens have come out, as the provider says at its end, or an estimate."""
+        return self._exchange.reading.completion_tokens
+
+    async def pieces(self, patience: float | None = None) -> AsyncGenerator[Piece | None]:
+        """Yield the pieces as they come; closing the generator closes the connection. Raises ProviderError."""
+        note_provider(self._department, self._provider.model)
+        note_question(self._asked.messages)
+        longest = self._asked.prompt_tokens + self._asked.max_tokens * self._asked.count
+        async with set_aside(self._account, longest) as charge:
+            try:
+                async with aclosing(as_they_come([self._observed()], patience)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+            except UnansweredError as trouble:
+                raise trouble.of(self._department, self._provider.name) from None
+            finally:
+                # Whoever failed before the first word is owed nothing.
+                charge.used = self.prompt_tokens + self.completion_tokens if self._has_begun else 0
+
+    async def _observed(self) -> AsyncGenerator[Piece]:
+        generation = Generation(self._department, self._asked.prompt_tokens, elsewhere=self._provider.model)
+        generation.progress.began = generation.arrived
+        was_cut = False
+        with observed(generation, self._observer):
+            try:
+                async with aclosing(self._exchange.pieces()) as pieces:
+                    while (piece := await self._drain.unless_cut(anext(pieces, None))) is not None:
+                        self._has_begun = True
+                        take(generation, self._observer, 0, None)
+                        was_cut = was_cut or piece.finish_reason == "length"
+                        if piece.finish_reason:
+                            note_answer(self._exchange.reading.texts[piece.choice])
+                        yield piece
+                generation.reason = "length" if was_cut else "stop"
+            finally:
+                generation.prompt_tokens, generation.tokens = self.prompt_tokens, self.completion_tokens

@@ -215,7 +215,9 @@ class Firm(RuleBasedStateMachine):
         self.loop.close()
 
 
-@pytest.mark.parametrize(("companies", "steps"), [(3, 6), pytest.param(50, 25, marks=pytest.mark.slow)])
+# Some walks of the newest routes take minutes; which, is not known yet.
+@pytest.mark.slow
+@pytest.mark.parametrize(("companies", "steps"), [(8, 10), (50, 25)])
 def test_what_a_key_may_not_ask_is_not_there(firm: Path, companies: int, steps: int) -> None:
     Firm.root = firm
     run_state_machine_as_test(

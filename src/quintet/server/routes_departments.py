@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 
@@ -78,18 +79,22 @@ async def answer_query(served: Services, name: str, query: Query) -> QueryAnswer
     """Return the answer of a model, by its name."""
     began = time.perf_counter()
     answer = await find_answer(served, _Question(name, query))
+    return QueryAnswer(model=name, **await _say(query, answer, began))
+
+
+async def _say(query: Query, answer: Answer, began: float) -> dict[str, Any]:
+    """Wait for an answer, and return the fields that tell of it."""
     (said,) = await answer.whole()
-    return QueryAnswer(
-        model=name,
-        query=query.query,
-        response=said.text,
-        tokens_generated=answer.completion_tokens,
-        finish_reason=said.finish_reason or "stop",
-        latency_ms=round((time.perf_counter() - began) * 1000, 1),
-        expert=answer.answerer.expert,
-        provider=answer.answerer.provider,
-        cached=is_cached(),
-    )
+    return {
+        "query": query.query,
+        "response": said.text,
+        "tokens_generated": answer.completion_tokens,
+        "finish_reason": said.finish_reason or "stop",
+        "latency_ms": round((time.perf_counter() - began) * 1000, 1),
+        "expert": answer.answerer.expert,
+        "provider": answer.answerer.provider,
+        "cached": is_cached(),
+    }
 
 
 async def answer_routed(served: Services, query: Query) -> RoutedAnswer:
@@ -99,7 +104,6 @@ async def answer_routed(served: Services, query: Query) -> RoutedAnswer:
     answer: Answer = NobodysAnswer(routing.said)
     if routing.model is not None:
         answer = await find_answer(served, _Question(routing.model, query))
-    (said,) = await answer.whole()
     likely = [Likely(department=one.department, probability=round(one.probability, DIGITS)) for one in routing.ranked]
     return RoutedAnswer(
         model=routing.model,
@@ -107,14 +111,7 @@ async def answer_routed(served: Services, query: Query) -> RoutedAnswer:
         probability=likely[0].probability if routing.department else None,
         runner_up=likely[1] if routing.department and len(likely) > 1 else None,
         choices=[_choice(choice) for choice in routing.choices],
-        query=query.query,
-        response=said.text,
-        tokens_generated=answer.completion_tokens,
-        finish_reason=said.finish_reason or "stop",
-        latency_ms=round((time.perf_counter() - began) * 1000, 1),
-        expert=answer.answerer.expert,
-        provider=answer.answerer.provider,
-        cached=is_cached(),
+        **await _say(query, answer, began),
     )
 
 

@@ -47,13 +47,13 @@ class Query(Body):
         return Sampling(self.max_tokens, self.temperature, self.top_p)
 
 
-class QueryAnswer(BaseModel):
-    """The answer to one question; `expert` is the version that gave it, or `provider` who did; the base has neither.
+class Said(BaseModel):
+    """What was said to one question; `expert` is the version that said it, or `provider` who did; the base has neither.
 
     `cached` says whether it was there before it was asked for.
     """
 
-    model: str
+    model: str | None
     query: str
     response: str
     tokens_generated: int
@@ -62,6 +62,12 @@ class QueryAnswer(BaseModel):
     expert: str | None
     provider: str | None
     cached: bool
+
+
+class QueryAnswer(Said):
+    """The answer of the model that was asked."""
+
+    model: str
 
 
 class DepartmentChoice(BaseModel):
@@ -79,26 +85,17 @@ class Likely(BaseModel):
     probability: float
 
 
-class RoutedAnswer(BaseModel):
+class RoutedAnswer(Said):
     """The answer to a question that was sent to the department that it is for, and how sure that is.
 
     `department` is null where none was likely enough: then the base answered (`model` is `base`), or nobody did
     (`model` is null, and `choices` are the departments to choose from, if there are any).
     """
 
-    model: str | None
     department: str | None
     probability: float | None
     runner_up: Likely | None
     choices: list[DepartmentChoice]
-    query: str
-    response: str
-    tokens_generated: int
-    finish_reason: Ended
-    latency_ms: float
-    expert: str | None
-    provider: str | None
-    cached: bool
 
 
 class Feedback(Body):

@@ -6,7 +6,7 @@ PIP    := $(BIN)/pip install --disable-pip-version-check --quiet
 TORCH  := torch>=2.9,<2.14
 DIR    ?= wrenfield
 
-.PHONY: help setup quickstart test test-slow check clean
+.PHONY: help setup quickstart test test-slow lock image image-cuda clean
 
 help:            ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,15 @@ test: $(VENV)/.installed-dev       ## Lint, type-check and test
 
 test-slow: $(VENV)/.installed-dev  ## The tests that take minutes
 	$(BIN)/pytest -m slow
+
+lock:                              ## Pin what the images install (needs uv; UPGRADE=1 takes what is newest)
+	uv --config-file deploy/uv.toml pip compile $(if $(UPGRADE),--upgrade) --output-file deploy/requirements.txt pyproject.toml
+
+image:                             ## Build the image for CPUs, quintet:cpu (needs Docker)
+	docker build --file deploy/Dockerfile --target cpu --tag quintet:cpu .
+
+image-cuda:                        ## Build the image for NVIDIA GPUs, quintet:cuda (needs Docker)
+	docker build --file deploy/Dockerfile --target cuda --tag quintet:cuda .
 
 clean:                             ## Remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist

@@ -6,7 +6,7 @@ PIP    := $(BIN)/pip install --disable-pip-version-check --quiet
 TORCH  := torch>=2.9,<2.14
 DIR    ?= wrenfield
 
-.PHONY: help setup quickstart test test-slow lock image image-cuda clean
+.PHONY: help setup quickstart test test-slow docs lock image image-cuda clean
 
 help:            ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,10 @@ test: $(VENV)/.installed-dev       ## Lint, type-check and test
 
 test-slow: $(VENV)/.installed-dev  ## The tests that take minutes
 	$(BIN)/pytest -m slow
+
+docs: $(VENV)/.installed-docs      ## The documentation as a site, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Open build/site/index.html"
 
 lock:                              ## Pin what the images install (needs uv; UPGRADE=1 takes what is newest)
 	uv --config-file deploy/uv.toml pip compile $(if $(UPGRADE),--upgrade) --output-file deploy/requirements.txt pyproject.toml
@@ -52,4 +56,8 @@ $(VENV)/.installed: pyproject.toml $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml $(VENV)/.installed
 	$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-docs: pyproject.toml $(VENV)/.installed
+	$(PIP) --editable '.[docs]'
 	@touch $@

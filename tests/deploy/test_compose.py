@@ -146,7 +146,7 @@ def test_the_caches_command_starts_a_redis_that_wants_the_password(tmp_path: Pat
         try:
             with redis.Redis(port=port, password=password, retry=Retry(NoBackoff(), 0)) as client:
                 _wait_for(client, process)
-                assert client.config_get("maxmemory*")["maxmemory"] == str(64 * 2**20)  # type: ignore[index]
+                assert client.config_get("maxmemory*")["maxmemory"] == str(64 * 2**20)
             with (
                 redis.Redis(port=port, retry=Retry(NoBackoff(), 0)) as stranger,
                 pytest.raises(redis.AuthenticationError),

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,32 +57,31 @@ def _write_project(root: Path, base: Path) -> Path:
 
 
 @contextmanager
-def _serving(root: Path) -> Iterator[str]:
+def _process(root: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Start a server, and have it end as an orchestrator does, with exit code 0."""
     command = [sys.executable, "-u", "-m", "quintet.cli", "serve", str(root)]
-    with (
-        (root / "log").open("w") as log,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as one,
-    ):
-        assert one.stdout is not None
+    log = (root / "log").open("w")
+    with log, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process:
         try:
-            url = re.search(r"http://[\d.:]+", one.stdout.readline())
-            assert url is not None, (root / "log").read_text()
-            _wait_until_up(url[0])
-            yield url[0]
-            one.send_signal(signal.SIGTERM)
-            assert one.wait(timeout=30) == 0, (root / "log").read_text()
+            yield process
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=60) == 0, (root / "log").read_text()
         finally:
-            one.kill()
+            process.kill()
 
 
-def _wait_until_up(url: str) -> None:
-    for _ in range(600):
-        try:
-            if httpx.get(f"{url}/ready").status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.1)
-    raise TimeoutError(url)
+def _address(process: "subprocess.Popen[str]") -> str:
+    """Wait until a server takes requests, and return where."""
+    assert process.stdout is not None
+    url = re.search(r"http://[\d.:]+", process.stdout.readline())
+    assert url is not None
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        with suppress(httpx.TransportError):
+            if httpx.get(f"{url[0]}/ready").status_code == 200:
+                return url[0]
+        time.sleep(0.1)
+    raise TimeoutError(url[0])
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +98,9 @@ def replicas(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, make_exp
         for version in (1, 2):
             make_expert(project, version=version, seed=version)
         _, key = create_key(project, departments=["hr"])
-        urls = [stack.enter_context(_serving(_write_project(folder / name, tiny_base))) for name in ("one", "other")]
-        yield Replicas(project, tuple(urls), key)
+        roots = [_write_project(folder / name, tiny_base) for name in ("one", "other")]
+        processes = [stack.enter_context(_process(root)) for root in roots]
+        yield Replicas(project, tuple(map(_address, processes)), key)
 
 
 def test_a_server_answers_from_an_expert_that_another_machine_made(replicas: Replicas) -> None:
@@ -108,10 +108,16 @@ def test_a_server_answers_from_an_expert_that_another_machine_made(replicas: Rep
 
 
 def test_what_one_server_answered_the_other_has(replicas: Replicas) -> None:
-    query = "Who approves overtime?"
-    first, second = (replicas.ask(url, query=query) for url in replicas.urls)
-    assert [first.headers["x-cache"], second.headers["x-cache"]] == ["miss", "hit"]
-    assert first.json()["response"] == second.json()["response"]
+    """On a machine that is busy a Redis may be late for once, and is left alone then."""
+    for number in range(20):
+        query = f"Who approves overtime on day {number}?"
+        first, second = (replicas.ask(url, query=query) for url in replicas.urls)
+        assert first.headers["x-cache"] == "miss"
+        assert first.json()["response"] == second.json()["response"]
+        if second.headers["x-cache"] == "hit":
+            return
+        time.sleep(0.5)
+    pytest.fail("nothing that one server answered was there for the other")
 
 
 def test_a_budget_is_counted_by_all_together(replicas: Replicas) -> None:

@@ -6,7 +6,7 @@ PIP    := $(BIN)/pip install --disable-pip-version-check --quiet
 TORCH  := torch>=2.9,<2.14
 DIR    ?= wrenfield
 
-.PHONY: help setup quickstart test test-slow docs clean
+.PHONY: help setup quickstart test test-slow docs lock image image-cuda clean
 
 help:            ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,15 @@ test-slow: $(VENV)/.installed-dev  ## The tests that take minutes
 docs: $(VENV)/.installed-docs      ## The documentation as a site, in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "Open build/site/index.html"
+
+lock:                              ## Pin what the images install (needs uv; UPGRADE=1 takes what is newest)
+	uv --config-file deploy/uv.toml pip compile $(if $(UPGRADE),--upgrade) --output-file deploy/requirements.txt pyproject.toml
+
+image:                             ## Build the image for CPUs, quintet:cpu (needs Docker)
+	docker build --file deploy/Dockerfile --target cpu --tag quintet:cpu .
+
+image-cuda:                        ## Build the image for NVIDIA GPUs, quintet:cuda (needs Docker)
+	docker build --file deploy/Dockerfile --target cuda --tag quintet:cuda .
 
 clean:                             ## Remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist

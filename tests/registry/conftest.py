@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,9 @@ ROOT = Path(__file__).parents[2]
 NUMBERS = count(1)
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """The URL of a PostgreSQL on a socket in a temporary folder."""
+@contextmanager
+def running_postgres() -> Iterator[str]:
+    """Run a PostgreSQL of our own, on a socket in a temporary folder, and yield its URL."""
     if not (shutil.which("initdb") and shutil.which("pg_ctl")):
         pytest.skip("no PostgreSQL here: initdb and pg_ctl are not on the path")
     # PostgreSQL refuses to be run by root.
@@ -43,6 +44,13 @@ def postgres() -> Iterator[str]:
         subprocess.run(["pg_ctl", "-D", data, "-m", "immediate", "stop"], **quiet)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL that all tests share."""
+    with running_postgres() as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -1,6 +1,7 @@
 """An object store between two machines that share a database: a real S3 server, and a folder."""
 
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -139,3 +140,27 @@ def test_a_store_at_a_plain_path_is_relative_to_the_project(tmp_path: Path) -> N
     made = make_expert(project)
     artifact = digest_contents(list_contents(made.folder))
     assert (tmp_path / "company" / "store" / artifact / "expert.json").is_file()
+
+
+def test_a_file_by_its_name_is_replaced_and_is_seen_to_be_another(store: str, tmp_path: Path) -> None:
+    opened = open_store(make_project(tmp_path / "company", artifacts=store))
+    assert opened is not None
+    assert opened.stamp("router") is None
+    seen = []
+    for text in ("one", "the other"):
+        (tmp_path / "file").write_text(text)
+        opened.put("router", tmp_path / "file")
+        seen.append(opened.stamp("router"))
+        assert opened.stamp("router") == seen[-1]
+    assert seen[0] != seen[1]
+    opened.get("router", tmp_path / "runs" / "fetched")
+    assert [(file.name, file.read_text()) for file in (tmp_path / "runs").iterdir()] == [("fetched", "the other")]
+
+
+@pytest.mark.parametrize(("url", "library", "extra"), [("gs://b", "gcsfs", "gcs"), ("abfs://b", "adlfs", "azure")])
+def test_a_store_that_needs_a_library_says_what_to_install(
+    url: str, library: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ConfigError, match=rf"pip install 'quintet\[{extra}\]'"):
+        open_store(make_project(tmp_path / "company", artifacts=f"{url}/quintet"))

@@ -1,6 +1,7 @@
 """Experts' files and their digests, and the object store that several machines share. Knows nothing of the database.
 
 A store holds `<digest of the folder's content>/<file>`; `expert.json` is written last, so that what has one is whole.
+What there is one of, such as a router, lies beside by its name.
 """
 
 import hashlib
@@ -16,6 +17,8 @@ from quintet.config import Project
 from quintet.errors import ConfigError, MissingFilesError, RegistryError, UnreachableError
 
 EXPERT_FILE = "expert.json"
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
+"""What is installed for a URL, by how it begins."""
 MODEL_CARD = "README.md"
 """Written anew after each evaluation, and therefore no part of what an expert is."""
 
@@ -56,8 +59,9 @@ class ArtifactStore:
         try:
             self._files, self._path = fsspec.core.url_to_fs(location, use_listings_cache=False)
         except ImportError as error:
-            extra = "'quintet[s3]'" if location.startswith("s3") else "what its file system needs"
-            raise ConfigError(f"registry.artifacts: {self.shown}: {error}; pip install {extra}") from None
+            extra = EXTRAS.get(location.partition("://")[0])
+            needed = f"'quintet[{extra}]'" if extra else "what its file system needs"
+            raise ConfigError(f"registry.artifacts: {self.shown}: {error}; pip install {needed}") from None
         except ValueError as error:
             raise ConfigError(f"registry.artifacts: {self.shown} cannot be used: {error}") from None
 
@@ -93,6 +97,29 @@ class ArtifactStore:
             put_in_place(staged, folder)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
+
+    def stamp(self, name: str) -> str | None:
+        """Return what changes when the file of that name does, or None when there is none; raise UnreachableError."""
+        place = f"{self._path.rstrip('/')}/{name}"
+        with self._explained("look into"):
+            return str(self._files.ukey(place)) if self._files.exists(place) else None
+
+    def put(self, name: str, file: Path) -> None:
+        """Put a file there by its name, in place of what has it; raise UnreachableError."""
+        with self._explained("write to"):
+            self._files.makedirs(self._path, exist_ok=True)
+            self._files.put_file(str(file), f"{self._path.rstrip('/')}/{name}")
+
+    def get(self, name: str, target: Path) -> None:
+        """Fetch the file of that name; a reader of `target` sees the old one or the new. Raises UnreachableError."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staged = target.with_name(f"{target.name}.{secrets.token_hex(4)}.tmp")
+        try:
+            with self._explained("read from"):
+                self._files.get_file(f"{self._path.rstrip('/')}/{name}", str(staged))
+            os.replace(staged, target)
+        finally:
+            staged.unlink(missing_ok=True)
 
     def _fetch(self, place: str, target: Path, digest: str) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from quintet.errors import DataError, NoRouterError, QuintetError
 from quintet.router.fitting import fit_router
 from quintet.router.questions import NOBODYS_FILE, Question, Questions
 from quintet.router.router import FORMAT, Router, router_path
+from quintet.router.shared import share_router
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,12 @@ class Trained:
 def train_router(project: Project, *, force: bool = False) -> Trained:
     """Train the router of all departments whose data can be used, unless it is there and nothing has changed.
 
-    Raises DataError when no department's can.
+    Where there is an object store, it has the router then, for all servers. Raises DataError when no department's data
+    can be used, UnreachableError for a store that cannot be reached.
     """
     digest = learnt_digest(project)
     if not force and (router := _known(project, digest)):
+        share_router(project, unless_there=True)
         return Trained(router)
     questions, problems = gather(project)
     departments = [name for name in project.with_data if name not in problems]
@@ -35,6 +38,7 @@ def train_router(project: Project, *, force: bool = False) -> Trained:
         raise DataError(list(problems.values()))
     router = fit_router(departments, questions, project.config.router.max_error, digest)
     router.save(router_path(project))
+    share_router(project)
     return Trained(router, questions, problems)
 
 

@@ -25,8 +25,9 @@ from quintet.server.error_responses import error_body
 
 logger = logging.getLogger("quintet.server")
 
-KEEP_ALIVE_SECONDS = 75
-"""How long an idle connection is kept: longer than proxies keep theirs, or one would be used just as it is closed."""
+KEEP_ALIVE_SECONDS = 620
+"""How long an idle connection is kept: longer than proxies keep theirs, or one would be used just as it is closed. Of
+those that tell, Google's load balancers keep theirs longest: 600 s."""
 CUT_SECONDS = 2
 """How long requests have to notice that they are cut short."""
 _SPARE_FILES = 512

@@ -13,6 +13,7 @@ from quintet.config import Project
 from quintet.errors import NoRouterError
 from quintet.router.router import Router, router_path
 from quintet.router.routing import Routing, route
+from quintet.router.shared import SharedRouter
 from quintet.server.answer import Answer, Answerer, Piece
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class LiveRouter:
     """The project's router, read anew when its file has changed; one that is damaged does not replace another."""
 
     def __init__(self, project: Project) -> None:
+        self._shared = SharedRouter(project)
         self._path = router_path(project)
         self._lock = threading.Lock()
         self._read_from: tuple[int, int, int] | None = None
@@ -37,6 +39,7 @@ class LiveRouter:
 
     def current(self) -> Router:
         """Return the router; raise NoRouterError when there is none."""
+        self._shared.refresh()
         with self._lock:
             state = self._state()
             if state != self._read_from:

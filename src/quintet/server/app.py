@@ -18,6 +18,7 @@ from quintet.server import (
     recording,
     routes_admin,
     routes_departments,
+    routes_experts,
     routes_feedback,
     routes_mcp,
     routes_metrics,
@@ -79,6 +80,7 @@ def create_app(
     app.include_router(routes_metrics.router)
     app.include_router(routes_admin.router)
     app.include_router(routes_openai.router)
+    app.include_router(routes_experts.router)
     app.include_router(routes_feedback.router)
     app.include_router(routes_mcp.router)
     app.include_router(routes_departments.router)

@@ -20,6 +20,7 @@ from quintet.server import (
     routes_departments,
     routes_experts,
     routes_feedback,
+    routes_files,
     routes_mcp,
     routes_metrics,
     routes_openai,
@@ -82,6 +83,7 @@ def create_app(
     app.include_router(routes_openai.router)
     app.include_router(routes_experts.router)
     app.include_router(routes_feedback.router)
+    app.include_router(routes_files.router)
     app.include_router(routes_mcp.router)
     app.include_router(routes_departments.router)
     add_error_handlers(app)

@@ -24,6 +24,7 @@ from quintet.server import (
     routes_mcp,
     routes_metrics,
     routes_openai,
+    routes_page,
     routes_status,
     routing,
 )
@@ -78,6 +79,7 @@ def create_app(
     )
     app.state.services = services
     app.include_router(routes_status.router)
+    app.include_router(routes_page.router)
     app.include_router(routes_metrics.router)
     app.include_router(routes_admin.router)
     app.include_router(routes_openai.router)

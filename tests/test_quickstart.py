@@ -13,7 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+from tests.docs.blocks import ROOT, blocks_of
+
+README = (ROOT / "README.md").read_text("utf-8")
 pytestmark = pytest.mark.slow
 
 
@@ -70,6 +72,21 @@ def test_the_readmes_question_gets_the_right_fact_by_curl_and_by_the_openai_clie
         streamed = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
     assert "37.5 hours" in curled["response"]
     assert curled["response"] == streamed
+
+
+def test_the_start_page_is_followed_word_by_word(wrenfield: Path, tmp_path: Path) -> None:
+    bin_ = tmp_path / ".venv" / "bin"
+    bin_.mkdir(parents=True)
+    (bin_ / "quintet").write_text(f'#!/bin/sh\nexec {sys.executable} -m quintet.cli "$@"\n')
+    (bin_ / "quintet").chmod(0o755)
+    (tmp_path / "wrenfield").symlink_to(wrenfield)
+    start, *steps = [block for block in blocks_of(ROOT / "docs" / "start.md") if block.language == "bash"]
+    assert start.text == "make quickstart\n"  # which is what `wrenfield` has done
+    with serving(wrenfield) as url:
+        script = "\n".join(step.text for step in steps).replace("http://127.0.0.1:8000", url)
+        done = subprocess.run(["sh", "-e"], input=script, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert "37.5 hours" in done.stdout
+    assert '"department":"finance"' in done.stdout
 
 
 def test_a_second_quickstart_trains_nothing(wrenfield: Path) -> None:

@@ -43,7 +43,7 @@ class Replicas:
     key: str
 
     def ask(self, url: str, key: str | None = None, **body: object) -> httpx.Response:
-        return httpx.post(f"{url}/api/hr", json=QUESTION | body, headers={"X-API-Key": key or self.key}, timeout=30)
+        return httpx.post(f"{url}/api/hr", json=QUESTION | body, headers={"X-API-Key": key or self.key}, timeout=300)
 
 
 def _write_project(root: Path, base: Path) -> Path:

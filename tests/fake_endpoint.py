@@ -103,7 +103,8 @@ def serving(fake: Fake) -> Iterator[Fake]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            raw = self.rfile.read(int(self.headers["Content-Length"]))
+            body = {"raw": raw} if self.headers["Content-Type"].startswith("multipart/") else json.loads(raw)
             fake.bodies.append(body)
             fake.paths.append(self.path)
             fake.keys.append(self.headers["Authorization"])

@@ -26,7 +26,7 @@ LONGEST_WAIT_S = 120.0
 TIMEOUT_S = 180.0
 ANSWER_TOKENS = 4096
 
-_ROUTES = re.compile(r"/(chat/completions|completions|embeddings)\Z")
+_ROUTES = re.compile(r"/(chat/completions|completions|embeddings|audio/transcriptions)\Z")
 _THOUGHTS = re.compile(r"<think(ing)?>.*?(</think(ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
 # Where the template already wrote the opening tag, an answer holds the closing one alone.
 _THOUGHTS_BEFORE = re.compile(r"\A.*</think(ing)?>", re.DOTALL | re.IGNORECASE)
@@ -52,10 +52,16 @@ class EndpointSettings:
     chat_url: str = field(init=False, repr=False)
     text_url: str = field(init=False, repr=False)
     embeddings_url: str = field(init=False, repr=False)
+    transcriptions_url: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         base = self._base()
-        routes = {"chat_url": "/chat/completions", "text_url": "/completions", "embeddings_url": "/embeddings"}
+        routes = {
+            "chat_url": "/chat/completions",
+            "text_url": "/completions",
+            "embeddings_url": "/embeddings",
+            "transcriptions_url": "/audio/transcriptions",
+        }
         for name, route in routes.items():
             object.__setattr__(self, name, str(base.copy_with(path=base.path + route)))
         if self.key is not None and not (self.key.isascii() and self.key.isprintable()):

@@ -12,7 +12,8 @@
     │   ├── NoRouterError         4   404   no router was trained, so that departments must be named
     │   └── EngineStoppedError    4   503   the engine was closed, or failed
     ├── TrainingError             7   500   a run went wrong
-    ├── GateError                 9   500   an expert that the gate blocks
+    ├── GateError                 9   409   an expert that the gate blocks
+    │   └── UnprovenError         9   409   one that was not measured as the gate wants it now
     ├── EndpointError             1   502   a model elsewhere, such as a teacher or a judge, cannot be used
     │   ├── UnusableAnswerError   1   502   it cannot be used for one question; others may do
     │   └── ProviderError         1   502   one that answers for a department failed
@@ -31,6 +32,7 @@
     │   ├── DeadlineError         6   503   the answer was not ready within its time
     │   └── StoppingError         6   503   the server is ending
     └── RegistryError             8   500   the registry refuses what it was asked to do
+        ├── ReleaseError          8   409   a release, or a way back, that there cannot be
         └── UnreachableError      8   503   the registry's database or object store does not answer
 
 Every message says what was expected, what was found, and the fix.
@@ -167,6 +169,7 @@ class GateError(QuintetError):
     """The gate blocks an expert; the message names each rule that does, with both numbers."""
 
     exit_code = 9
+    status = 409
     code = "gate_error"
 
     def __init__(self, name: str, rules: list[str]) -> None:
@@ -176,6 +179,15 @@ class GateError(QuintetError):
             f"the gate blocks {name}:\n{lines}\n"
             f'to release it all the same: quintet release {department} {version} --force --reason "..."'
         )
+
+
+class UnprovenError(GateError):
+    """An expert that the gate has not seen as things stand now: it must be measured first, where that can be done."""
+
+    code = "not_measured"
+
+    def __init__(self, name: str, why: str) -> None:
+        QuintetError.__init__(self, f"{why}; measure it, where its files are: quintet evaluate {name}")
 
 
 class EndpointError(QuintetError):
@@ -347,6 +359,13 @@ class RegistryError(QuintetError):
 
     exit_code = 8
     code = "registry_error"
+
+
+class ReleaseError(RegistryError):
+    """A version that cannot be released so, or no release to go back to."""
+
+    status = 409
+    code = "release_refused"
 
 
 class UnreachableError(RegistryError):

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -53,3 +54,18 @@ def stage(run: Path, weights: str = "") -> tuple[Path, Expert]:
 def make_expert(project: Project, department: str = "hr", weights: str = "") -> Expert:
     staged, expert = stage(new_run(project, department), weights)
     return publish(staged, expert, project)
+
+
+def evidence_of(project: Project, *, live: str | None = None, passed: bool = True, **more: Any) -> dict[str, Any]:
+    """Return what an evaluation of hr@1 leaves, by hand."""
+    names = {"base": "base", "expert": "hr@1", **({"live": live} if live else {})}
+    return {
+        "questions": 40,
+        "metric": "f1",
+        "names": names,
+        "scores": {name: {"f1": 0.5} for name in names},
+        "differences": {},
+        "verdicts": [{"rule": "specific", "passed": passed, "found": 0.1, "limit": 0.0, "said": "it fits"}],
+        "rules": project.gate("hr").model_dump(mode="json"),
+        **more,
+    }

@@ -332,12 +332,14 @@ def forgetting(
     """Show what each expert learnt and forgot: every one on every department's questions, and on general ones.
 
     A department's live expert is taken, or its newest. Numbers are perplexities of the reference answers, as multiples
-    of the base's: below 1 is learnt, above 1 forgotten. Writes runs/forgetting.html.
+    of the base's: below 1 is learnt, above 1 forgotten. Writes runs/forgetting.html, and
+    forgetting.json beside it, which a server shows.
 
     [bold]Examples:[/] quintet forgetting · quintet forgetting hr finance --json
     """
     from quintet.evaluation.forgetting import measure_forgetting
     from quintet.evaluation.forgetting_page import forgetting_page
+    from quintet.registry.evidence import write_forgetting
     from quintet.registry.experts import newest_expert, write_text
 
     opened = Project.load(project)
@@ -348,6 +350,7 @@ def forgetting(
         matrix = measure_forgetting(opened, experts, lambda count: bars.advance(task, count))
     page = opened.runs / "forgetting.html"
     write_text(page, forgetting_page("What each expert learnt and forgot", matrix, opened.config.company))
+    write_forgetting(opened, asdict(matrix))
     if as_json:
         print_json(asdict(matrix))
         return

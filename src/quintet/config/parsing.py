@@ -74,6 +74,7 @@ def _check_endpoints(config: Config, tree: yaml.Node | None, path: Path) -> list
     sections: dict[tuple[str, str], EndpointSection | None] = {
         ("evaluation", "judge"): config.evaluation.judge,
         ("evaluation", "similarity"): config.evaluation.similarity,
+        ("serving", "transcription"): config.serving.transcription,
         **{("providers", name): section for name, section in config.providers.items()},
     }
     found = ((where, _endpoint_problem(section)) for where, section in sections.items() if section is not None)

@@ -1,11 +1,11 @@
 """How experts are served, and where their versions lie."""
 
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, ByteSize, Field, field_validator, model_validator
 
-from quintet.config.section import Section, lasting
+from quintet.config.section import EndpointSection, Section, lasting
 
 KeyMode = Literal["auto", "required", "off"]
 """When a request needs a key: once there is one, always, never."""
@@ -53,6 +53,13 @@ class CacheConfig(Section):
         return (lasting(self.ttl) or timedelta()).total_seconds()
 
 
+class TranscriptionConfig(EndpointSection):
+    """Which model, behind which OpenAI-compatible endpoint, writes down what people say to the page."""
+
+    role: ClassVar[str] = "transcription model"
+    key_name: str = "QUINTET_TRANSCRIPTION_KEY"
+
+
 class ServingConfig(Section):
     """How experts are served."""
 
@@ -72,6 +79,7 @@ class ServingConfig(Section):
     engine: Literal["auto", "torch"] = "auto"
     precision: Literal[Precision, "auto"] = "auto"
     cache: CacheConfig = CacheConfig()
+    transcription: TranscriptionConfig | None = None
 
 
 class RegistryConfig(Section):

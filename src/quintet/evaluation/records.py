@@ -1,13 +1,16 @@
 """What an evaluation leaves for people: the report beside the run, the scores in the model card, XML for CI."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from quintet.config import Project
 from quintet.evaluation.compare import card_scores
 from quintet.evaluation.junit import junit_xml
 from quintet.evaluation.report import report_page
 from quintet.evaluation.results import EXPERT, Evaluation, Verdict
+from quintet.registry.evidence import record_evidence
 from quintet.registry.experts import Expert, record_metrics, write_text
 from quintet.training.records import CURVE_FILE, write_card
 
@@ -24,7 +27,21 @@ def write_report(project: Project, expert: Expert, evaluation: Evaluation, verdi
     write_text(run / REPORT_FILE, page)
     write_card(project, expert, card_scores(evaluation), len(evaluation.items))
     record_metrics(project, expert.name, evaluation.scores[EXPERT])
+    record_evidence(project, expert.name, _evidence(project, expert, evaluation, verdicts))
     return run / REPORT_FILE
+
+
+def _evidence(project: Project, expert: Expert, evaluation: Evaluation, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    rules = project.gate(expert.department)
+    return {
+        "questions": len(evaluation.items),
+        "metric": rules.metric,
+        "names": evaluation.names,
+        "scores": evaluation.scores,
+        "differences": {other: asdict(one) for other, one in evaluation.comparisons.items()},
+        "verdicts": [asdict(verdict) for verdict in verdicts],
+        "rules": rules.model_dump(mode="json"),
+    }
 
 
 def write_junit(path: Path, results: Sequence[tuple[Evaluation, Sequence[Verdict]]]) -> None:

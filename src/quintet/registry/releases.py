@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from quintet.config import Project
-from quintet.errors import ModelError, NotReleasedError, NotTrainedError, RegistryError
+from quintet.errors import ModelError, NotReleasedError, NotTrainedError, ReleaseError
 from quintet.registry.artifacts import EXPERT_FILE, open_store
 from quintet.registry.audit import write_act
 from quintet.registry.database import reading, writing
@@ -132,10 +132,10 @@ def release(
     """Have a version answer for the department, or for `share` percent of it beside what answers now.
 
     What is live already, at that share, stays as it is. Raises UnknownModelError, MissingFilesError for an expert that
-    cannot answer, RegistryError for a share that leaves the rest to nobody.
+    cannot answer, ReleaseError for a share that leaves the rest to nobody.
     """
     if not 1 <= share <= 100:
-        raise RegistryError(f"share: expected a percentage from 1 to 100, found {share}")
+        raise ReleaseError(f"share: expected a percentage from 1 to 100, found {share}")
     adopt(project, department)
     _check_answers(project, look_up(project, f"{department}@{version}"))
     with writing(project) as session:
@@ -151,7 +151,7 @@ def release(
 def rollback(project: Project, department: str, *, reason: str | None = None, by: str | None = None) -> Release:
     """Have answer what did before the live release; a second rollback goes one further back.
 
-    Raises NotReleasedError, or RegistryError when there was no release before or its expert is gone.
+    Raises NotReleasedError, or ReleaseError when there was no release before or its expert is gone.
     """
     check_department(project, department)
     if live(project, department) is None:
@@ -160,7 +160,7 @@ def rollback(project: Project, department: str, *, reason: str | None = None, by
         current = _live_row(session, department)
         before = session.get(ReleaseRow, current.before) if current and current.before else None
         if before is None:
-            raise RegistryError(
+            raise ReleaseError(
                 f"there is no release before the live one of {department!r}; "
                 f"name a version instead: quintet release {department} VERSION"
             )
@@ -193,7 +193,7 @@ def _refuse_deleted(session: Session, department: str, versions: Sequence[int]) 
     for version in versions:
         row = find_row(session, f"{department}@{version}")
         if row is None or row.deleted_at is not None:
-            raise RegistryError(
+            raise ReleaseError(
                 f"{department}@{version} was deleted and cannot answer; name another version: "
                 f"quintet release {department} VERSION"
             )
@@ -205,7 +205,7 @@ def _share_out(before: ReleaseRow | None, department: str, version: int, share: 
         return ((version, 100),)
     others = {} if before is None else {other: part for other, part in before.split if other != version}
     if not others:
-        raise RegistryError(
+        raise ReleaseError(
             f"{department}@{version} cannot have {share}%: nothing else is live to answer the rest; "
             f"release it as a whole: quintet release {department} {version}"
         )

@@ -90,6 +90,17 @@ class ExpertRow(Table):
     deleted_at: Mapped[datetime | None]
 
 
+class EvidenceRow(Table):
+    """What was measured of an expert, last of all, and what the gate said; `content` is that of an `Evidence`."""
+
+    __tablename__ = "evidence"
+
+    expert_id: Mapped[int] = mapped_column(ForeignKey("experts.id"), primary_key=True, autoincrement=False)
+    at: Mapped[datetime]
+    digest: Mapped[str] = mapped_column(String(64))
+    content: Mapped[dict[str, Any]]
+
+
 class NumberRow(Table):
     """The highest version number that a department has given out, used or not."""
 

@@ -18,10 +18,13 @@ from quintet.server import (
     recording,
     routes_admin,
     routes_departments,
+    routes_experts,
     routes_feedback,
+    routes_files,
     routes_mcp,
     routes_metrics,
     routes_openai,
+    routes_page,
     routes_status,
     routing,
 )
@@ -76,10 +79,13 @@ def create_app(
     )
     app.state.services = services
     app.include_router(routes_status.router)
+    app.include_router(routes_page.router)
     app.include_router(routes_metrics.router)
     app.include_router(routes_admin.router)
     app.include_router(routes_openai.router)
+    app.include_router(routes_experts.router)
     app.include_router(routes_feedback.router)
+    app.include_router(routes_files.router)
     app.include_router(routes_mcp.router)
     app.include_router(routes_departments.router)
     add_error_handlers(app)

@@ -116,6 +116,17 @@ class Catalog:
             if model.adapter is not None:
                 await self._engine.load(model.adapter)
 
+    async def base_translator(self) -> ChatTranslator:
+        """Return what turns text into the base's tokens; to know those, nobody needs to see the base."""
+        return await self._translators.of((BASE, self._base))
+
+    async def why_it_cannot_answer(self, expert: Expert) -> str | None:
+        """Return what keeps an expert from answering here: another base, or files that are gone or changed."""
+        problem = await self._problem([expert])
+        if problem is None and expert.folder.exists() and not await asyncio.to_thread(lambda: expert.is_whole):
+            return f"the files of {expert.name} are not those that were trained: quintet experts verify"
+        return problem
+
     async def entries(self) -> list[Entry]:
         """Return every department of the project with what is released of it."""
         return [await self._entry(name) for name in self._project.config.departments]

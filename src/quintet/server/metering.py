@@ -85,8 +85,14 @@ class Account:
 
     def __init__(self, ledger: Ledger, key: Key) -> None:
         self._ledger = ledger
+        self.key = key
         self.key_id = key.id
         self._standings = {one.budget: one for one in key.budgets}
+
+    @property
+    def standings(self) -> list[Standing]:
+        """Where each budget stands."""
+        return list(self._standings.values())
 
     @property
     def limits_tokens(self) -> bool:
@@ -95,7 +101,7 @@ class Account:
 
     async def count_request(self) -> None:
         """Count one request; raise BudgetError when there is none left, or no token."""
-        check_budgets(list(self._standings.values()), {"requests": 1, "tokens": 1}, time.time())
+        check_budgets(self.standings, {"requests": 1, "tokens": 1}, time.time())
         if self._of("requests"):
             counting = self._ledger.begin(self._ledger.spend(self.key_id, "requests", 1))
             self._note(await asyncio.shield(counting))

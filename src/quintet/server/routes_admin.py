@@ -1,10 +1,14 @@
 """What administrators do to a running server. Answers no questions."""
 
+import asyncio
+from datetime import UTC, datetime
+
 from fastapi import APIRouter, Depends
 
 from quintet.errors import ConfigError, RefusedConfigError
+from quintet.registry.keys import list_keys
 from quintet.server.auth import NEEDS_KEY, Called, administer
-from quintet.server.schemas import REFUSED, REFUSED_CONFIG, Reloaded
+from quintet.server.schemas import REFUSED, REFUSED_CONFIG, KeyEntry, KeysAnswer, Reloaded
 from quintet.server.services import Served
 
 router = APIRouter(
@@ -20,3 +24,11 @@ async def reload(served: Served, caller: Called) -> Reloaded:
     except ConfigError as error:
         raise RefusedConfigError(str(error)) from error
     return Reloaded(**vars(change))
+
+
+@router.get("/keys", summary="Every key that opens something: what it may, and what is left of its budgets")
+async def keys(served: Served) -> KeysAnswer:
+    """List the keys, but those that are revoked or expired; the keys themselves are kept nowhere."""
+    now = datetime.now(UTC)
+    found = await asyncio.to_thread(list_keys, served.current.project)
+    return KeysAnswer(keys=[KeyEntry.of(key) for key in found if key.status(now) == "valid"])

@@ -1,17 +1,23 @@
 """What this server is, what it serves, and how it is. Answers no questions."""
 
+from typing import Any
+
 from fastapi import APIRouter, Request
+from fastapi.responses import RedirectResponse
 
 from quintet import __version__
 from quintet.config import Project
 from quintet.errors import EngineStoppedError
-from quintet.server.auth import NEEDS_KEY
+from quintet.server.auth import ANYONE, NEEDS_KEY, Called
 from quintet.server.catalog import Entry
+from quintet.server.routes_page import PATH as PAGE
 from quintet.server.schemas import (
     OUT_OF_SERVICE,
     REFUSED,
     BaseEntry,
+    BudgetEntry,
     Health,
+    Me,
     ModelEntry,
     ModelsAnswer,
     Ready,
@@ -23,9 +29,11 @@ from quintet.server.services import Served, Services
 router = APIRouter(tags=["status"])
 
 
-@router.get("/", summary="What this is, and its endpoints")
-async def welcome(request: Request, served: Served) -> Welcome:
-    """Say what this is."""
+@router.get("/", summary="What this is, and its endpoints", response_model=Welcome)
+async def welcome(request: Request, served: Served, caller: Called) -> Any:
+    """Say what this is; a browser is led to the page."""
+    if "text/html" in request.headers.get("accept", ""):
+        return RedirectResponse(PAGE.removeprefix("/"), headers={"Vary": "Accept"})
     paths = request.app.openapi()["paths"]
     endpoints = {
         f"{method.upper()} {path}": operation["summary"]
@@ -33,9 +41,10 @@ async def welcome(request: Request, served: Served) -> Welcome:
         for method, operation in operations.items()
     }
     endpoints["POST /mcp"] = "The departments as tools, by the Model Context Protocol"
+    endpoints[f"GET {PAGE}"] = "The page for people"
     endpoints["GET /docs"] = "This API, to read and to try"
     company, device = served.project.config.company, served.engine.device.device
-    return Welcome(company=company, version=__version__, device=device, endpoints=endpoints)
+    return Welcome(company=company, version=__version__, device=device, needs_key=caller != ANYONE, endpoints=endpoints)
 
 
 @router.get(
@@ -48,6 +57,26 @@ async def models(served: Served) -> ModelsAnswer:
     """List the departments that the caller may ask."""
     entries = [_entry(served, entry) for entry in await served.catalog.entries()]
     return ModelsAnswer(models=entries, base=BaseEntry(name=served.project.config.base_model))
+
+
+@router.get(
+    "/api/me",
+    summary="Who asks: what their key may, and what is left of it",
+    dependencies=[*NEEDS_KEY],
+    responses=REFUSED,
+)
+async def me(served: Served, caller: Called) -> Me:
+    """Say who the caller is, to themselves."""
+    account = caller.account
+    return Me(
+        company=served.project.config.company,
+        key=account.key_id if account else None,
+        name=account.key.name if account else None,
+        roles=caller.roles,
+        expires_at=account.key.expires_at if account else None,
+        budgets=[BudgetEntry.of(one) for one in account.standings] if account else [],
+        hears=served.project.config.serving.transcription is not None,
+    )
 
 
 @router.get("/ready", summary="Whether it takes requests", responses=OUT_OF_SERVICE)

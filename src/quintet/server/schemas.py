@@ -1,10 +1,14 @@
 """The bodies of requests and answers: names, types, bounds. Knows nothing of how they are served."""
 
+import time
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from quintet.engine.base import Sampling
+from quintet.registry.budgets import Standing
+from quintet.registry.keys import Key, Role
 from quintet.server.answer import Ended
 
 
@@ -116,6 +120,22 @@ class FeedbackAnswer(BaseModel):
     kept: bool
 
 
+class ReadFile(BaseModel):
+    """The text of a file as Markdown, cut where the context is full; `notes` say what of the file was not read."""
+
+    name: str
+    text: str
+    tokens: int
+    tokens_left_out: int
+    notes: list[str]
+
+
+class Heard(BaseModel):
+    """What was said in a recording."""
+
+    text: str
+
+
 class ReleaseShare(BaseModel):
     """A version that answers for a department, and for how many of a hundred conversations."""
 
@@ -153,6 +173,69 @@ class ModelsAnswer(BaseModel):
 
     models: list[ModelEntry]
     base: BaseEntry
+
+
+class BudgetEntry(BaseModel):
+    """How many of a unit may be used in a period, how many are, and the seconds until it begins anew."""
+
+    unit: Literal["tokens", "requests"]
+    period: Literal["minute", "day"]
+    allowed: int
+    used: int
+    resets_in: int
+
+    @classmethod
+    def of(cls, standing: Standing) -> "BudgetEntry":
+        """Return what a budget's standing says."""
+        budget = standing.budget
+        left = standing.seconds_left(time.time())
+        return cls(unit=budget.unit, period=budget.period, allowed=budget.allowed, used=standing.used, resets_in=left)
+
+
+class Me(BaseModel):
+    """Who asks: the id and the name of their key, both null where none is needed, and what they may.
+
+    `hears` is whether the server has recordings transcribed.
+    """
+
+    company: str
+    key: str | None
+    name: str | None
+    roles: tuple[Role, ...]
+    expires_at: datetime | None
+    budgets: list[BudgetEntry]
+    hears: bool
+
+
+class KeyEntry(BaseModel):
+    """What a key is, what it opens, and where its budgets stand; `*` opens everything."""
+
+    key: str
+    name: str | None
+    departments: tuple[str, ...]
+    roles: tuple[Role, ...]
+    created_at: datetime
+    expires_at: datetime | None
+    budgets: list[BudgetEntry]
+
+    @classmethod
+    def of(cls, key: Key) -> "KeyEntry":
+        """Return what is said of a key."""
+        return cls(
+            key=key.id,
+            name=key.name,
+            departments=key.departments,
+            roles=key.roles,
+            created_at=key.created_at,
+            expires_at=key.expires_at,
+            budgets=[BudgetEntry.of(one) for one in key.budgets],
+        )
+
+
+class KeysAnswer(BaseModel):
+    """The keys that open something, oldest first."""
+
+    keys: list[KeyEntry]
 
 
 class Health(BaseModel):
@@ -210,16 +293,23 @@ OVER_BUDGET: dict[int | str, dict[str, Any]] = {
 REFUSED_CONFIG: dict[int | str, dict[str, Any]] = {
     409: {"model": ErrorAnswer, "description": "quintet.yaml cannot be used, with file and line; nothing is changed."}
 }
+REFUSED_RELEASE: dict[int | str, dict[str, Any]] = {
+    409: {
+        "model": ErrorAnswer,
+        "description": "The gate blocks it, was not asked, or it cannot answer; nothing changes.",
+    }
+}
 OUT_OF_SERVICE: dict[int | str, dict[str, Any]] = {
     503: {"model": ErrorAnswer, "description": "The server is ending, or its engine has stopped."}
 }
 
 
 class Welcome(BaseModel):
-    """What this server is."""
+    """What this server is, and whether it asks for keys."""
 
     name: str = "Quintet"
     company: str
     version: str
     device: str
+    needs_key: bool
     endpoints: dict[str, str]

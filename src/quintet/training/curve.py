@@ -1,49 +1,22 @@
-"""The losses of a run: read from its metrics.jsonl, drawn as one picture. Knows nothing of what was trained or how."""
+"""The losses of a run, drawn as one picture. Knows nothing of what was trained or how."""
 
-import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from math import isfinite
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from quintet.registry.losses import Curve, Series, finite
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-Series = tuple[tuple[int, float], ...]
-"""(step, loss), steps ascending."""
 
 TRAINING, HELD_OUT, QUIET = "#0072B2", "#D55E00", "#555555"
 """Blue and vermilion, told apart by the colour-blind (Okabe and Ito 2008)."""
 
 
-@dataclass(frozen=True)
-class Curve:
-    """The losses that a run logged, those on its own rows and those on held-out ones."""
-
-    training: Series
-    held_out: Series
-
-    @property
-    def best(self) -> tuple[int, float] | None:
-        """Step and loss where the held-out loss is lowest, the first of several."""
-        return min(_finite(self.held_out), key=lambda point: point[1], default=None)
-
-
-def read_curve(metrics: Path) -> Curve:
-    """Read the losses of a metrics.jsonl; one that is not there yet has none."""
-    training: list[tuple[int, float]] = []
-    held_out: list[tuple[int, float]] = []
-    for entry in _entries(metrics):
-        _append(training, entry, "loss")
-        _append(held_out, entry, "eval_loss")
-    return Curve(tuple(training), tuple(held_out))
-
-
 def draw_curve(curve: Curve, title: str, path: Path) -> bool:
     """Write a PNG of 900 by 500 pixels; write nothing and return False when there is no loss to draw."""
-    if not _finite(curve.training + curve.held_out):
+    if not finite(curve.training + curve.held_out):
         return False
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -53,8 +26,8 @@ def draw_curve(curve: Curve, title: str, path: Path) -> bool:
     figure = Figure(figsize=(9, 5), dpi=100, layout=margins)
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    _draw_training(axes, _finite(curve.training))
-    _draw_held_out(axes, _finite(curve.held_out), curve.best)
+    _draw_training(axes, finite(curve.training))
+    _draw_held_out(axes, finite(curve.held_out), curve.best)
     _label(axes, curve, _drawable(title))
     staged = path.with_suffix(".tmp")
     with staged.open("wb") as stream:
@@ -76,33 +49,6 @@ def smooth(values: Sequence[float], span: float) -> list[float]:
         weights = kept * weights + (1 - kept)
         averages.append(total / weights)
     return averages
-
-
-def _entries(metrics: Path) -> Iterator[dict[str, Any]]:
-    if not metrics.is_file():
-        return
-    for line in metrics.read_text("utf-8", errors="replace").splitlines():
-        # A kill tears the last line, and a run that is resumed writes on after it.
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
-            yield entry
-
-
-def _append(series: list[tuple[int, float]], entry: dict[str, Any], key: str) -> None:
-    value = entry.get(key)
-    if not isinstance(value, int | float):
-        return
-    # A resumed run goes back to its checkpoint: what was logged after that is undone.
-    while series and series[-1][0] >= entry["step"]:
-        series.pop()
-    series.append((entry["step"], float(value)))
-
-
-def _finite(series: Series) -> Series:
-    return tuple(point for point in series if isfinite(point[1]))
 
 
 def _draw_training(axes: "Axes", series: Series) -> None:
@@ -145,7 +91,7 @@ def _label(axes: "Axes", curve: Curve, title: str) -> None:
     axes.set_xlim(0, 1.02 * max(1, *(step for step, _ in curve.training + curve.held_out)))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
-    values = [value for _, value in _finite(curve.training + curve.held_out)]
+    values = [value for _, value in finite(curve.training + curve.held_out)]
     if min(values) > 0 and max(values) > 100 * min(values):
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda loss, _: f"{loss:g}"))

@@ -7,12 +7,13 @@ import yaml
 
 from quintet.config import Project
 from quintet.registry.experts import SETTINGS_FILE, Expert, write_json
-from quintet.training.curve import draw_curve, read_curve
+from quintet.registry.losses import METRICS_FILE, read_curve
+from quintet.training.curve import draw_curve
 from quintet.training.environment import describe_environment
 from quintet.training.model_card import CardFacts, model_card
 
 RUN_FILE = "run.json"
-ENVIRONMENT_FILE, METRICS_FILE, CURVE_FILE = "environment.json", "metrics.jsonl", "loss.png"
+ENVIRONMENT_FILE, CURVE_FILE = "environment.json", "loss.png"
 
 
 def write_environment(run: Path, project: Project) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from quintet.errors import DataError, QuintetError
 
 Progress = Callable[[int, int], None]
+Reader = Callable[[bytes], tuple[str, tuple[str, ...]]]
+"""What is in a file → its text as Markdown, and what was not read of it."""
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 OLD_OFFICE = b"\xd0\xcf\x11\xe0"
 # What a PDF's letter becomes when its font does not say which letter it is.
@@ -34,7 +36,7 @@ class Library:
     left_out: tuple[tuple[str, str], ...]
 
 
-class _FileError(Exception):
+class UnreadableFileError(Exception):
     """A file cannot be used: what is wrong with it, and the fix."""
 
 
@@ -51,7 +53,7 @@ def read_folder(folder: Path, progress: Progress = lambda done, total: None) -> 
         progress(done, len(files))
         try:
             documents.append(read_document(path, _name(path, folder)))
-        except _FileError as error:
+        except UnreadableFileError as error:
             problems.append(f"{_name(path, folder.parent)}: {error}")
     progress(len(files), len(files))
     if not documents and not problems:
@@ -105,55 +107,62 @@ def _name(path: Path, folder: Path) -> str:
 
 
 def read_document(path: Path, name: str) -> Document:
-    """Return the text of one file; raise _FileError when there is none to be had."""
-    data = _read_bytes(path)
+    """Return the text of one file; raise UnreadableFileError when there is none to be had."""
+    return read_bytes(_read_bytes(path), name, READERS[path.suffix.lower()])
+
+
+def read_bytes(data: bytes, name: str, reader: Reader) -> Document:
+    """Return the text of what is in a file; raise UnreadableFileError, or QuintetError where a library is missing."""
+    kind = Path(name).suffix.lower()
     try:
-        text, notes = READERS[path.suffix.lower()](data)
+        text, notes = reader(data)
     except ImportError as error:
-        raise QuintetError(f"reading {path} needs {error.name}; pip install 'quintet[documents]'") from None
-    except _FileError:
+        raise QuintetError(f"reading {name} needs {error.name}; pip install 'quintet[documents]'") from None
+    except UnreadableFileError:
         raise
     except Exception as error:
         # A damaged file makes a parser raise anything.
         if "Password" in repr(error):
-            raise _FileError("is protected by a password; save a copy without one") from None
+            raise UnreadableFileError("is protected by a password; save a copy without one") from None
         shown = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise _FileError(f"is broken, or no {path.suffix} file ({shown}); save it anew, or remove it") from None
+        raise UnreadableFileError(f"is broken, or no {kind} file ({shown}); save it anew, or remove it") from None
     if not text.strip():
-        raise _FileError("holds no text; if its pages are pictures, recognise their text first (OCR), else remove it")
+        raise UnreadableFileError(
+            "holds no text; if its pages are pictures, recognise their text first (OCR), else remove it"
+        )
     return Document(name, text, notes)
 
 
 def _read_bytes(path: Path) -> bytes:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise _FileError("is no ordinary file; remove it")
+            raise UnreadableFileError("is no ordinary file; remove it")
         data = path.read_bytes()
     except OSError as error:
-        raise _FileError(f"cannot be read: {error.strerror}; mend or remove it") from None
+        raise UnreadableFileError(f"cannot be read: {error.strerror}; mend or remove it") from None
     if not data.strip():
-        raise _FileError("is empty; fill it in or remove it")
+        raise UnreadableFileError("is empty; fill it in or remove it")
     return data
 
 
-def _decode(data: bytes, declared: str | None = None) -> str:
+def decode(data: bytes, declared: str | None = None) -> str:
     """Return the text by its byte order mark, else by the encoding it declares, else as UTF-8."""
     marked = next((encoding for mark, encoding in BYTE_ORDER_MARKS.items() if data.startswith(mark)), None)
     encoding = marked or declared or "utf-8"
     try:
         text = data.decode(encoding)
     except LookupError:
-        raise _FileError(f"declares the encoding {encoding!r}, which is not known; save it as UTF-8") from None
+        raise UnreadableFileError(f"declares the encoding {encoding!r}, which is not known; save it as UTF-8") from None
     except UnicodeError as error:
         where = f" at byte {error.start + 1}" if isinstance(error, UnicodeDecodeError) else ""
-        raise _FileError(f"is not {encoding.upper()}{where}; save it as UTF-8") from None
+        raise UnreadableFileError(f"is not {encoding.upper()}{where}; save it as UTF-8") from None
     if "\0" in text:
-        raise _FileError("holds zero bytes, so it is no text; remove it, or name it by what it is")
+        raise UnreadableFileError("holds zero bytes, so it is no text; remove it, or name it by what it is")
     return text
 
 
 def _text(data: bytes) -> tuple[str, tuple[str, ...]]:
-    return _decode(data), ()
+    return decode(data), ()
 
 
 def _html(data: bytes) -> tuple[str, tuple[str, ...]]:
@@ -164,14 +173,14 @@ def _html(data: bytes) -> tuple[str, tuple[str, ...]]:
     declared = EncodingDetector.find_declared_encoding(data, is_html=True)
     # Browsers read Latin-1 as Windows-1252, and so pages that declare the one are written in the other.
     latin = (declared or "").lower() in ("iso-8859-1", "latin-1", "latin1", "us-ascii", "ascii")
-    return html_to_markdown(_decode(data, "cp1252" if latin else declared)), ()
+    return html_to_markdown(decode(data, "cp1252" if latin else declared)), ()
 
 
 def _docx(data: bytes) -> tuple[str, tuple[str, ...]]:
     from quintet.data.documents.word import docx_to_markdown
 
     if data.startswith(OLD_OFFICE):
-        raise _FileError("is protected by a password, or an old .doc; save a copy as .docx without a password")
+        raise UnreadableFileError("is protected by a password, or an old .doc; save a copy as .docx without a password")
     return docx_to_markdown(data), ()
 
 
@@ -180,11 +189,11 @@ def _pdf(data: bytes) -> tuple[str, tuple[str, ...]]:
 
     text, notes = pdf_to_markdown(data)
     if 10 * len(NAMELESS_LETTER.findall(text)) > len(text.split()):
-        raise _FileError("has fonts that do not say which letters they show; recognise its text first (OCR)")
+        raise UnreadableFileError("has fonts that do not say which letters they show; recognise its text first (OCR)")
     return text, notes
 
 
-READERS: dict[str, Callable[[bytes], tuple[str, tuple[str, ...]]]] = {
+READERS: dict[str, Reader] = {
     ".md": _text,
     ".markdown": _text,
     ".txt": _text,

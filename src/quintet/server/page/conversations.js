@@ -1,0 +1,171 @@
+// The conversations of one person, and what is under way in them. Draws nothing.
+//
+// A conversation is a list of turns; a turn is a question and the answers to it, of which one is shown.
+import { newAnswer, stream } from "./answering.js";
+import { Observable } from "./observable.js";
+import { Storage } from "./storage.js";
+
+export class Conversations extends Observable {
+  list = [];
+  currentId = null;
+  #storage = null;
+  #running = new Map();
+
+  static async open(owner) {
+    const made = new Conversations();
+    made.#storage = await Storage.open(owner);
+    made.list = (await made.#storage.all()).sort((a, b) => b.updated - a.updated);
+    for (const answer of made.list.flatMap((one) => one.turns.flatMap((turn) => turn.answers))) {
+      if (answer.state === "waiting" || answer.state === "streaming") answer.state = "stopped";
+    }
+    return made;
+  }
+
+  get keeps() {
+    return this.#storage.keeps;
+  }
+
+  get current() {
+    return this.list.find((one) => one.id === this.currentId) ?? null;
+  }
+
+  isRunning(conversation) {
+    return conversation !== null && this.#running.has(conversation.id);
+  }
+
+  /** Begin anew: there is a conversation once something is asked. */
+  leave() {
+    this.currentId = null;
+    this.changed();
+  }
+
+  select(id) {
+    this.currentId = id;
+    this.changed();
+  }
+
+  /** Ask the model a question, in the conversation that is open or a new one. */
+  ask(question, model, files = []) {
+    const conversation = this.current ?? this.#begin(question || files[0].name);
+    conversation.turns.push({ question, files, answers: [], shown: 0 });
+    return this.#answer(conversation, conversation.turns.length - 1, model);
+  }
+
+  /** Ask the same again, the same model or another; what was answered before stays beside it. */
+  again(number, model) {
+    return this.#answer(this.current, number, model, true);
+  }
+
+  /** Ask another question in place of one, and let go of what came after it. */
+  edit(number, question, model) {
+    const { current } = this;
+    const { files } = current.turns[number];
+    current.turns.splice(number, Infinity, { question, files, answers: [], shown: 0 });
+    return this.#answer(current, number, model);
+  }
+
+  show(number, place) {
+    this.current.turns[number].shown = place;
+    this.#keep(this.current);
+  }
+
+  stop() {
+    this.#running.get(this.currentId)?.abort();
+  }
+
+  rename(id, title) {
+    const conversation = this.list.find((one) => one.id === id);
+    conversation.title = title.trim() || conversation.title;
+    this.#keep(conversation);
+  }
+
+  remove(id) {
+    this.#running.get(id)?.abort();
+    this.list = this.list.filter((one) => one.id !== id);
+    if (this.currentId === id) this.currentId = null;
+    this.#storage.remove(id);
+    this.changed();
+  }
+
+  removeAll() {
+    for (const running of this.#running.values()) running.abort();
+    this.list = [];
+    this.currentId = null;
+    this.#storage.clear();
+    this.changed();
+  }
+
+  /** Note what was thought of an answer. */
+  note(answer, rating) {
+    Object.assign(answer, rating);
+    this.#keep(this.current);
+  }
+
+  find(words) {
+    const wanted = words.trim().toLocaleLowerCase();
+    return wanted ? this.list.filter((one) => textOf(one).includes(wanted)) : this.list;
+  }
+
+  #begin(question) {
+    const title = question.replace(/\s+/g, " ").trim();
+    const now = Date.now();
+    const short = title.length > 60 ? `${title.slice(0, 59)}…` : title;
+    const conversation = { id: newId(), title: short, created: now, updated: now, turns: [] };
+    this.list.unshift(conversation);
+    this.currentId = conversation.id;
+    return conversation;
+  }
+
+  async #answer(conversation, number, model, again = false) {
+    if (this.isRunning(conversation)) return;
+    const turn = conversation.turns[number];
+    const answer = newAnswer(model);
+    // The same model would say the same again; another one says its likeliest.
+    const drawn = again && turn.answers.some((one) => one.model === model && one.state !== "failed");
+    turn.shown = turn.answers.push(answer) - 1;
+    const control = new AbortController();
+    this.#running.set(conversation.id, control);
+    this.#keep(conversation);
+    const messages = messagesOf(conversation.turns.slice(0, number + 1));
+    await stream(answer, messages, { signal: control.signal, again: drawn, changed: () => this.changed() });
+    this.#running.delete(conversation.id);
+    this.#keep(conversation);
+  }
+
+  #keep(conversation) {
+    conversation.updated = Date.now();
+    this.list.sort((a, b) => b.updated - a.updated);
+    this.changed();
+    // Not when it was deleted meanwhile.
+    if (this.list.includes(conversation)) {
+      this.#storage.put(conversation).catch((error) => console.info("not kept:", error.message));
+    }
+  }
+}
+
+/** Return turns as the API takes them; a turn without an answer is not a part of the conversation. */
+export function messagesOf(turns) {
+  const last = turns.length - 1;
+  return turns.flatMap((turn, number) => {
+    const asked = { role: "user", content: contentOf(turn) };
+    if (number === last) return [asked];
+    const said = turn.answers[turn.shown]?.text;
+    return said ? [asked, { role: "assistant", content: said }] : [];
+  });
+}
+
+/** Return a question with the texts of its files before it. */
+export function contentOf({ question, files }) {
+  const texts = files.map((file) => `File: ${file.name}\n\n${file.text}`);
+  return [...texts, question].filter(Boolean).join("\n\n");
+}
+
+function textOf(conversation) {
+  const said = conversation.turns.flatMap((turn) => [turn.question, ...turn.answers.map((one) => one.text)]);
+  return [conversation.title, ...said].join("\n").toLocaleLowerCase();
+}
+
+function newId() {
+  // Not `randomUUID`, which browsers have on HTTPS and localhost alone.
+  return Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,106 @@
+"""What experts are worth, and which of them answer. Answers no questions, measures nothing.
+
+A release goes by what the gate said when the expert was measured, where training and evaluation run: the server has
+neither. What was not measured as the gate wants it now is not released from here.
+"""
+
+import asyncio
+
+from fastapi import APIRouter, Depends
+
+from quintet.config import Project
+from quintet.errors import GateError, ReleaseError, UnprovenError
+from quintet.registry.evidence import read_evidence, why_it_decides_nothing
+from quintet.registry.experts import look_up
+from quintet.registry.releases import release, rollback
+from quintet.server.auth import NEEDS_KEY, Called, Caller, administer
+from quintet.server.experts_seen import all_experts, describe_release, forgetting, one_expert
+from quintet.server.schemas import REFUSED, REFUSED_RELEASE
+from quintet.server.schemas_experts import (
+    ExpertAnswer,
+    ExpertsAnswer,
+    ForgettingAnswer,
+    ReleaseEntry,
+    WantedRelease,
+    WantedRollback,
+)
+from quintet.server.services import Served, Services
+
+router = APIRouter(tags=["experts"], dependencies=[*NEEDS_KEY], responses=REFUSED)
+
+
+def _seen(served: Services, caller: Caller) -> Project:
+    """Return the project as the caller has it: administrators look after every department."""
+    return served.current.project if "admin" in caller.roles else served.project
+
+
+@router.get("/api/experts", summary="Every version of the departments, what it is worth, and what was released")
+async def experts(served: Served, caller: Called) -> ExpertsAnswer:
+    """List the versions of the departments that the caller may ask, or administers."""
+    seen = _seen(served, caller)
+    return await asyncio.to_thread(all_experts, seen, names_who="admin" in caller.roles)
+
+
+@router.get("/api/experts/{name}", summary="A version, such as hr@1: what made it, what was measured of it")
+async def expert(name: str, served: Served, caller: Called) -> ExpertAnswer:
+    """Tell all that is known of a version."""
+    return await asyncio.to_thread(one_expert, _seen(served, caller), name)
+
+
+@router.get("/api/forgetting", summary="What each expert learnt and forgot, on every department's questions")
+async def forgotten(served: Served, caller: Called) -> ForgettingAnswer:
+    """Tell the perplexities that `quintet forgetting` measured last."""
+    return await asyncio.to_thread(forgetting, _seen(served, caller))
+
+
+@router.post(
+    "/admin/releases",
+    summary="Have a version answer, if the gate lets it",
+    dependencies=[Depends(administer)],
+    responses=REFUSED_RELEASE,
+)
+async def make_release(body: WantedRelease, served: Served, caller: Called) -> ReleaseEntry:
+    """Release a version; it answers from the next request on."""
+    project, name = served.current.project, f"{body.department}@{body.version}"
+    found = await asyncio.to_thread(look_up, project, name)
+    if why := await served.catalog.why_it_cannot_answer(found):
+        raise ReleaseError(why)
+    return await asyncio.to_thread(_release, project, name, body, _who(caller))
+
+
+@router.post(
+    "/admin/rollbacks",
+    summary="Have answer what did before",
+    dependencies=[Depends(administer)],
+    responses=REFUSED_RELEASE,
+)
+async def roll_back(body: WantedRollback, served: Served, caller: Called) -> ReleaseEntry:
+    """Go back to the release before the live one."""
+    project = served.current.project
+    made = await asyncio.to_thread(rollback, project, body.department, reason=body.reason, by=_who(caller))
+    return describe_release(made, names_who=True)
+
+
+def _release(project: Project, name: str, wanted: WantedRelease, by: str | None) -> ReleaseEntry:
+    objection = _objection(project, name)
+    if objection and not wanted.force:
+        raise objection
+    # What the gate would have let through anyway was not forced.
+    forced = objection is not None
+    made = release(
+        project, wanted.department, wanted.version, reason=wanted.reason, forced=forced, share=wanted.share, by=by
+    )
+    return describe_release(made, names_who=True)
+
+
+def _objection(project: Project, name: str) -> GateError | None:
+    """Return why the gate does not let an expert through, if it does not."""
+    evidence = read_evidence(project, name)
+    why = why_it_decides_nothing(project, name, evidence)
+    if evidence is None or why is not None:
+        return UnprovenError(name, why or "it was not measured")
+    return None if evidence.passed else GateError(name, evidence.blocked_by)
+
+
+def _who(caller: Caller) -> str | None:
+    return f"key {caller.account.key_id}" if caller.account else None

@@ -175,7 +175,7 @@ def test_the_server_of_a_read_only_image_answers_as_another_user_and_ends_when_i
     with image.command("quintet", *image.stages["cpu"].command("CMD")) as refused:
         out, _ = refused.communicate()
     assert "there are no keys; make one: quintet keys create" in out
-    key = image.run("quintet", "keys", "create", "--all-departments").split()[-1]
+    (key,) = re.findall(r"qk_\w+", image.run("quintet", "keys", "create", "--all-departments"))
     question: dict[str, Any] = {"query": "Hello?", "max_tokens": 4}
     with serving(image) as (process, port):
         answer = httpx.post(f"http://127.0.0.1:{port}/api/infer/base", json=question, headers={"X-API-Key": key})

@@ -1,6 +1,6 @@
 """How many tokens a second the runner decodes, with experts mixed and without, and what of a step is not the model's.
 
-python -m benchmarks.runner BASE [--experts 5] [--rank 16] [--steps 20] [--dtype bfloat16] [--threads 2]
+python -m benchmarks.runner BASE [--n 1 10] [--experts 5] [--rank 16] [--steps 20] [--dtype bfloat16] [--int8]
 """
 
 import argparse
@@ -65,13 +65,14 @@ def shortest(work: Callable[[], object], times: int) -> float:
     return min(took)
 
 
-def main(base: str, experts: int, rank: int, steps: int, dtype: torch.dtype) -> None:
+def main(options: argparse.Namespace) -> None:
     """Print a line for each number of sequences."""
-    runner = TorchRunner(base, "cpu", dtype, blocks=256, block_size=BLOCK_SIZE)
+    dtype, experts, steps = getattr(torch, options.dtype), options.experts, options.steps
+    runner = TorchRunner(options.base, "cpu", dtype, blocks=256, block_size=BLOCK_SIZE, int8=options.int8)
     with tempfile.TemporaryDirectory() as folder:
-        for adapter in write_experts(base, Path(folder), experts, rank, dtype):
+        for adapter in write_experts(options.base, Path(folder), experts, options.rank, dtype):
             runner.load(adapter)
-    for count in (1, 10):
+    for count in options.n:
         own = seconds_of_linear_layers(runner._model, count, steps)
         bare = seconds_a_step(runner, [None] * count, steps)
         mixed = seconds_a_step(runner, [str(number % experts) for number in range(count)], steps)
@@ -85,11 +86,13 @@ def main(base: str, experts: int, rank: int, steps: int, dtype: torch.dtype) -> 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base")
+    parser.add_argument("--n", type=int, nargs="+", default=[1, 10], help="numbers of sequences")
     parser.add_argument("--experts", type=int, default=5)
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--int8", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    main(arguments.base, arguments.experts, arguments.rank, arguments.steps, getattr(torch, arguments.dtype))
+    main(arguments)

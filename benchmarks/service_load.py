@@ -1,6 +1,6 @@
 """What a real server does under load: 200 clients, floods, idle connections, and its end in the middle of it all.
 
-python -m benchmarks.service_load [BASE] [--clients 200] [--seconds 20] [--idle 10000] [--departments 4]
+python -m benchmarks.service_load [BASE] [--clients 200] [--seconds 60] [--idle 10000] [--departments 4]
 
 Without a BASE it is nano. The server is `quintet serve` in a process of its own; experts are random, and what they say
 does not matter. Clients run on the same machine and take their share of it.
@@ -38,6 +38,9 @@ FILES = ("adapter_config.json", "adapter_model.safetensors")
 WORDS = "how many days of leave do I get when is pay day where may I park who approves travel and overtime".split()
 TOKENS = 32
 BESIDE_CLIENTS = 50
+WARM_S = 20
+STORE_KIB = 100_000
+"""Of the size of a mapping: of a server of nano only keys and values, and torch's own library, are as large."""
 
 
 def make_company(root: Path, base: str, departments: int) -> Project:
@@ -80,11 +83,12 @@ class Server:
     url: str
 
     @property
-    def memory(self) -> float:
-        """Resident memory, in MiB."""
-        text = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(r"VmRSS:\s+(\d+) kB", text)
-        return int(found[1]) / 1024 if found else 0.0
+    def memory(self) -> tuple[float, float]:
+        """Resident memory in MiB: all but the store of keys and values, and that store, a budget that is used up."""
+        text = Path(f"/proc/{self.process.pid}/smaps").read_text()
+        mappings = re.findall(r"^Size:\s+(\d+) kB\n(?:.*\n)*?Rss:\s+(\d+) kB$", text, re.MULTILINE)
+        stored = sum(int(resident) for size, resident in mappings if int(size) >= STORE_KIB)
+        return sum(int(resident) for _, resident in mappings) / 1024 - stored / 1024, stored / 1024
 
 
 @contextmanager
@@ -138,9 +142,19 @@ async def insist(
         if status == "200":
             seen.seconds.append(time.perf_counter() - began)
         elif "retry-after" in response.headers:
-            await asyncio.sleep(int(response.headers["retry-after"]))
+            seconds = int(response.headers["retry-after"])
+            if time.perf_counter() + seconds > until:
+                return
+            await asyncio.sleep(seconds)
         else:
             print(f"refused: {status} {response.text}")
+
+
+async def crowd(client: httpx.AsyncClient, departments: Sequence[str], clients: int, seconds: float) -> Seen:
+    """Have so many clients ask all departments for so long."""
+    seen, until = Seen(), time.perf_counter() + seconds
+    await asyncio.gather(*(insist(client, departments, seen, until, number) for number in range(clients)))
+    return seen
 
 
 async def alone(client: httpx.AsyncClient, department: str, times: int) -> list[float]:
@@ -169,18 +183,19 @@ async def flood(server: Server, departments: Sequence[str], clients: int, second
         for department in departments:
             await alone(client, department, 3)
         before = await alone(client, departments[0], 40)
-        warm = Seen()
-        await asyncio.gather(*(insist(client, departments, warm, time.perf_counter() + 3, n) for n in range(clients)))
-        memory = server.memory
-        seen, began = Seen(), time.perf_counter()
-        await asyncio.gather(*(insist(client, departments, seen, began + seconds, n) for n in range(clients)))
+        await crowd(client, departments, clients, WARM_S)
+        memory, store = server.memory
+        began = time.perf_counter()
+        seen = await crowd(client, departments, clients, seconds)
         took = time.perf_counter() - began
         again = await ask(client, departments[0], random.Random(0))
         after = await alone(client, departments[0], 40)
     print(f"{clients} clients for {seconds:g} s: {dict(seen.statuses)}, {seen.statuses['200'] / took:.1f} answers/s")
     print(f"  answered: {told(seen.seconds)}; let in on return: {sum(seen.returns)} of {len(seen.returns)}")
     print(f"  next request: {again.status_code}; one client: {told(before)} before, {told(after)} after")
-    print(f"  memory: {memory:.0f} MiB before (after a first flood), {server.memory:.0f} MiB after")
+    memory_after, store_after = server.memory
+    print(f"  memory: {memory:.0f} MiB before (after a first flood of {WARM_S} s), {memory_after:.0f} MiB after; "
+          f"keys and values kept: {store:.0f} MiB, {store_after:.0f} MiB")  # fmt: skip
 
 
 async def beside(server: Server, departments: Sequence[str], times: int) -> None:
@@ -190,12 +205,12 @@ async def beside(server: Server, departments: Sequence[str], times: int) -> None
         await alone(client, quiet, 5)
         by_itself = await alone(client, quiet, times)
         until, seen = time.perf_counter() + 600, Seen()
-        crowd = [asyncio.create_task(insist(client, [flooded], seen, until, n)) for n in range(BESIDE_CLIENTS)]
+        asking = [asyncio.create_task(insist(client, [flooded], seen, until, n)) for n in range(BESIDE_CLIENTS)]
         await asyncio.sleep(2)
         not_alone = await alone(client, quiet, times)
-        for task in crowd:
+        for task in asking:
             task.cancel()
-        await asyncio.gather(*crowd, return_exceptions=True)
+        await asyncio.gather(*asking, return_exceptions=True)
     ratio = percentile(not_alone) / percentile(by_itself)
     print(f"one client alone: {told(by_itself)}; beside {BESIDE_CLIENTS} of another department: {told(not_alone)}: "
           f"p95 {ratio:.2f} times")  # fmt: skip
@@ -205,7 +220,7 @@ async def idle(server: Server, department: str, connections: int) -> None:
     """Tell what connections cost that do nothing."""
     host, port = server.url.removeprefix("http://").split(":")
     async with connected(server, 1) as client:
-        before, memory = await alone(client, department, 40), server.memory
+        before, (memory, _) = await alone(client, department, 40), server.memory
         made: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         for start in range(0, connections, 500):
             opening = (asyncio.open_connection(host, int(port)) for _ in range(min(500, connections - start)))
@@ -213,7 +228,7 @@ async def idle(server: Server, department: str, connections: int) -> None:
         for _, writer in made:  # each has asked once, and is kept alive
             writer.write(b"GET /ready HTTP/1.1\r\nHost: q\r\n\r\n")
         await asyncio.sleep(15)
-        during, held = await alone(client, department, 40), server.memory
+        during, (held, _) = await alone(client, department, 40), server.memory
     open_ = sum(not reader.at_eof() for reader, _ in made)
     print(f"{open_} idle connections: {told(during)} beside them, {told(before)} without; "
           f"{(held - memory) * 1024 / connections:.1f} KiB each")  # fmt: skip
@@ -225,16 +240,16 @@ async def end(server: Server, departments: Sequence[str], clients: int) -> None:
     """Tell the server to end in the middle of a flood; tell what its clients saw."""
     async with connected(server, clients) as client:
         seen, until = Seen(), time.perf_counter() + 60
-        crowd = [asyncio.create_task(insist(client, departments, seen, until, n)) for n in range(clients)]
+        asking = [asyncio.create_task(insist(client, departments, seen, until, n)) for n in range(clients)]
         await asyncio.sleep(3)
         answered, began = seen.statuses["200"], time.perf_counter()
         server.process.send_signal(signal.SIGTERM)
         code = await asyncio.to_thread(server.process.wait)
         took = time.perf_counter() - began
-        for task in crowd:
+        for task in asking:
             task.cancel()
         with suppress(asyncio.CancelledError):
-            await asyncio.gather(*crowd, return_exceptions=True)
+            await asyncio.gather(*asking, return_exceptions=True)
     print(f"told to end under {clients} clients: exit code {code} after {took:.1f} s, "
           f"{seen.statuses['200'] - answered} more answered; in all {dict(seen.statuses)}")  # fmt: skip
 
@@ -259,7 +274,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base", nargs="?", default=str(NANO_FOLDER))
     parser.add_argument("--clients", type=int, default=200)
-    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--idle", type=int, default=10_000)
     parser.add_argument("--departments", type=int, default=4)
     parser.add_argument("--times", type=int, default=60, help="answers of the client beside a flood")

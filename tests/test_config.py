@@ -127,6 +127,11 @@ def test_a_department_may_not_take_a_name_of_the_api(name: str) -> None:
     assert "taken by the API" in refusal(GOOD.replace("  hr:", f"  {name}:"))
 
 
+@pytest.mark.parametrize("name", ["con", "aux", "com1"])
+def test_a_department_may_not_have_a_name_that_windows_gives_no_folder(name: str) -> None:
+    assert "on Windows no folder can have this name" in refusal(GOOD.replace("  hr:", f"  {name}:"))
+
+
 def test_the_default_model_must_exist() -> None:
     message = refusal(GOOD + "serving: {default_model: legal}\n")
     assert message.startswith("quintet.yaml:13: serving.default_model: 'legal' is no department")

@@ -1,5 +1,7 @@
 """An expert's model, on a base that all share."""
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from quintet.base_model import load_model
-from quintet.expert_model import load_expert_model
+from quintet.expert_model import load_expert_model, skeleton_of
 from tests.engine.tiny_models import CAUSAL, make_base
 
 
@@ -34,3 +36,13 @@ def test_what_an_adapter_brings_along_of_the_base_is_its_own_and_changes_nobody_
     assert torch.equal(embeddings.base_layer.weight, weights[stored] + 1)
     path = "model.layers.0.mlp.up_proj.weight"
     assert expert.get_base_model().get_parameter(path) is model.get_parameter(path)
+
+
+def test_a_skeleton_keeps_none_of_the_weights_that_it_was_made_of(tmp_path: Path) -> None:
+    model = load_model(str(make_base(tmp_path / "base", "llama")), "cpu")
+    weight = weakref.ref(model.get_input_embeddings().weight)
+    skeleton = skeleton_of(model)
+    del model
+    gc.collect()
+    assert weight() is None
+    assert {parameter.device.type for parameter in skeleton.parameters()} == {"meta"}

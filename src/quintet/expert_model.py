@@ -46,7 +46,8 @@ def shared_view(base: PreTrainedModel, own: Collection[str] = ()) -> PreTrainedM
 def skeleton_of(base: PreTrainedModel) -> PreTrainedModel:
     """Return a model of the base's modules with no weights in them: what has a name, and of what shape."""
     tensors = (*base.parameters(), *base.buffers())
-    return copy.deepcopy(base, {id(tensor): tensor.to("meta") for tensor in tensors})
+    # Detached, or each would hold on to what it could pass gradients back to.
+    return copy.deepcopy(base, {id(tensor): tensor.detach().to("meta") for tensor in tensors})
 
 
 def _stored_of_base(folder: Path) -> set[str]:

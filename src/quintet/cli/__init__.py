@@ -13,7 +13,7 @@ from rich.markup import escape
 from quintet import __version__
 from quintet.cli.audit import audit
 from quintet.cli.bench import bench
-from quintet.cli.console import HERE, AsJson, Folder, complain, err, out, print_json
+from quintet.cli.console import HERE, AsJson, Folder, complain, err, out, print_json, say_everything
 from quintet.cli.data import data
 from quintet.cli.evaluate import compare, evaluate, forgetting, measure_each, results_table, tell_verdicts
 from quintet.cli.experts import experts as experts_group
@@ -44,6 +44,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command; what a user can mend is printed without a traceback."""
+    say_everything()
     try:
         app()
     except QuintetError as error:

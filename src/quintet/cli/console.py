@@ -1,7 +1,9 @@
 """What every command prints with, and the options that many share."""
 
+import io
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,15 @@ Departments = Annotated[list[str] | None, typer.Argument(help="Departments, as n
 Folder = Annotated[Path, typer.Option("--project", "-p", help="The project folder.", show_default="here")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 HERE = Path()
+
+
+def say_everything() -> None:
+    """Let no character stop a command: Windows gives pipes and files an old encoding, which has few of them."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            if os.name == "nt" and not stream.isatty() and "PYTHONIOENCODING" not in os.environ:
+                stream.reconfigure(encoding="utf-8")
+            stream.reconfigure(errors="backslashreplace")
 
 
 def choose(project: Project, names: list[str] | None, everything: bool) -> list[str]:

@@ -19,6 +19,8 @@ from quintet.config.training import DpoConfig, LoraConfig, PrefixConfig, Trainin
 from quintet.config.whole import BASE, Config
 from quintet.errors import ConfigError
 
+WINDOWS_NAMES = frozenset("con prn aux nul".split()) | {f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)}
+"""No folder may have such a name there, and a department has folders."""
 RESERVED_NAMES = frozenset({BASE, "models", "infer", "ask", "auto", "router", "route", "feedback"})
 
 
@@ -107,6 +109,8 @@ def _check_department(name: str, config: Config, tree: yaml.Node | None, path: P
         ]
     if name in RESERVED_NAMES:
         return [f"{path}:{line}: departments.{name}: this name is taken by the API; choose another"]
+    if name in WINDOWS_NAMES:
+        return [f"{path}:{line}: departments.{name}: on Windows no folder can have this name; choose another"]
     own = config.departments[name]
     problems = _check_answerers(name, config, tree, path)
     overlays: tuple[tuple[str, type[BaseModel], BaseModel, dict[str, Any]], ...] = (

@@ -2,12 +2,12 @@
 
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -17,14 +17,12 @@ from quintet.engine.mixed_linear import LowRank
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 SHARE = 0.5
 """Of what a base and its store of keys and values leave; a step's own numbers, and whoever reads, need some too."""
-LEAST, WITHOUT_LIMIT = 256 * 2**20, 4 * 2**30
+LEAST = 256 * 2**20
 
 
 def memory_limit() -> float:
-    """Return how many bytes the machine has or the container may have; no limit where neither is told."""
-    limits = [math.inf]
-    with suppress(AttributeError, OSError, ValueError):
-        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    """Return how many bytes the machine has, or the container may have."""
+    limits = [float(psutil.virtual_memory().total)]
     with suppress(OSError, ValueError):  # The file says "max" where there is no limit.
         limits.append(int(CGROUP_LIMIT.read_text()))
     return min(limits)
@@ -36,7 +34,7 @@ def affordable_bytes(device: str, taken: int) -> int:
         left: float = torch.cuda.mem_get_info(device)[0]
     else:
         left = memory_limit() - taken
-    return WITHOUT_LIMIT if math.isinf(left) else max(LEAST, int(SHARE * left))
+    return max(LEAST, int(SHARE * left))
 
 
 def stored_bytes(folder: Path, itemsize: int) -> int:

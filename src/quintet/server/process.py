@@ -5,7 +5,6 @@ import errno
 import json
 import logging
 import os
-import resource
 import signal
 import socket
 import threading
@@ -31,7 +30,12 @@ those that tell, Google's load balancers keep theirs longest: 600 s."""
 CUT_SECONDS = 2
 """How long requests have to notice that they are cut short."""
 _SPARE_FILES = 512
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGBREAK")
+SIGNALS: tuple[signal.Signals, ...] = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+"""Those that the system has: Windows has no SIGHUP, and a closed window or a Ctrl+Break there is a SIGBREAK."""
+RELOAD: signal.Signals | None = getattr(signal, "SIGHUP", None)
+# On Windows, SO_REUSEADDR lets two servers have the same port, and either of them answers.
+_ALONE = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -39,7 +43,7 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio sends small pieces at once only where the protocol is named; else each may wait 40 ms for the one before.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, _ALONE, 1)
     try:
         listener.bind((host, port))
     except OSError as error:
@@ -96,18 +100,12 @@ class Server(uvicorn.Server):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        loop = asyncio.get_running_loop()
-        for number in SIGNALS:
-            loop.add_signal_handler(number, self.take_signal, number)
-        try:
+        with _handled_by(self.take_signal):
             yield
-        finally:
-            for number in SIGNALS:
-                loop.remove_signal_handler(number)
 
     def take_signal(self, number: int) -> None:
         """Begin to end, and end at once when that has begun already; or read quintet.yaml again."""
-        if number == signal.SIGHUP and not self._has_lost_its_terminal():
+        if number == RELOAD and not self._has_lost_its_terminal():
             task = asyncio.create_task(self._reload())
             self._reloading.add(task)
             task.add_done_callback(self._reloading.discard)
@@ -224,8 +222,33 @@ class Connection(H11Protocol):
             self._clock = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
 
+@contextmanager
+def _handled_by(take: Callable[[int], None]) -> Iterator[None]:
+    """Have the running loop take the signals: by its own handlers, or where it has none, as on Windows, by Python's."""
+    loop = asyncio.get_running_loop()
+    undo: Callable[[int], object]
+    try:
+        for number in SIGNALS:
+            loop.add_signal_handler(number, take, number)
+        undo = loop.remove_signal_handler
+    except NotImplementedError:
+        before = {
+            number: signal.signal(number, lambda given, _: loop.call_soon_threadsafe(take, given)) for number in SIGNALS
+        }
+        undo = lambda number: signal.signal(number, before[signal.Signals(number)])  # noqa: E731
+    try:
+        yield
+    finally:
+        for number in SIGNALS:
+            undo(number)
+
+
 def _allow_files(wanted: int) -> None:
     """Let the process have as many connections open as it may; what the system grants by default is 1,024 often."""
+    try:
+        import resource
+    except ImportError:
+        return  # Windows knows no such limit
     granted, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     possible = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
     if possible > granted:

@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from quintet import __version__
 
 LIBRARIES = (
@@ -65,12 +67,9 @@ def _usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def memory_bytes() -> int | None:
-    """Return how much memory the machine has; None where the system does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # Windows has no sysconf
-        return None
+def memory_bytes() -> int:
+    """Return how much memory the machine has."""
+    return int(psutil.virtual_memory().total)
 
 
 def _gpus() -> list[dict[str, Any]]:

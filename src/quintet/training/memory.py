@@ -4,6 +4,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -29,8 +31,6 @@ def peak_bytes(device: str) -> int:
         return int(line.split()[1]) * 1024
     except (OSError, StopIteration):
         if sys.platform == "win32":
-            import psutil
-
             return int(psutil.Process().memory_info().peak_wset)
         import resource
 

@@ -83,7 +83,7 @@ def available_bytes() -> int:
 
     if torch.cuda.is_available():
         return int(torch.cuda.get_device_properties(0).total_memory)
-    return memory_bytes() or sys.maxsize
+    return memory_bytes()
 
 
 def least_bytes(plan: Plan) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """One file from anybody, read by a process of its own: `python -m quintet.data.documents.alone NAME < FILE`.
 
-A file may be made to take forever, or all memory, or to crash a parser. Here it takes this process alone, which has so
-much memory and no more; whoever started it waits as long as they like. Prints JSON: `text` and `notes`, or `problem`.
+A file may be made to take forever, or all memory, or to crash a parser. Here it takes this process alone, which on
+Linux has so much memory and no more (Windows has no such bound, macOS refuses it); whoever started it waits as long as
+they like. Prints JSON: `text` and `notes`, or `problem`.
 """
 
 import csv
 import io
 import json
-import resource
 import sys
 from pathlib import Path
 
@@ -47,5 +47,8 @@ def read_alone(name: str, data: bytes) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    if sys.platform == "linux":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     json.dump(read_alone(sys.argv[1], sys.stdin.buffer.read()), sys.stdout)

@@ -16,60 +16,80 @@ import pytest
 import yaml
 
 from quintet.config import Project
-from tests.cli.conftest import Shell
+from tests.cli.conftest import Shell, copy_of, run_main
 from tests.conftest import FACTS
 
 
 @pytest.fixture
 def company(trained: Project, tmp_path: Path) -> Project:
     """A copy of the trained project, to change."""
-    shutil.copytree(trained.root, tmp_path / "company")
-    return Project.load(tmp_path / "company")
+    return copy_of(trained, tmp_path / "company")
 
 
-def train_on_shuffled_answers(quintet: Shell, project: Project) -> None:
-    """Make hr@2, which says for each question what is true of another."""
-    path = project.root / "departments" / "hr.jsonl"
+@pytest.fixture(scope="module")
+def retrained(trained: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = copy_of(trained, tmp_path_factory.mktemp("retrained") / "company")
+    assert run_main("train", "hr", "--force", "-p", project.root) == 0
+    return project
+
+
+@pytest.fixture(scope="module")
+def trained_wrongly(trained: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = copy_of(trained, tmp_path_factory.mktemp("wrongly") / "company")
+    shuffle_answers(project.root / "departments" / "hr.jsonl")
+    assert run_main("train", "hr", "--no-evaluate", "-p", project.root) == 0
+    return project
+
+
+@pytest.fixture
+def with_two(retrained: Project, tmp_path: Path) -> Project:
+    """A company with an hr@2 that is as good as hr@1, which is live."""
+    return copy_of(retrained, tmp_path / "company")
+
+
+@pytest.fixture
+def misled(trained_wrongly: Project, tmp_path: Path) -> Project:
+    """A company with an hr@2 that says for each question what is true of another."""
+    return copy_of(trained_wrongly, tmp_path / "company")
+
+
+def shuffle_answers(path: Path) -> None:
     wrong = dict(zip(FACTS.values(), [*list(FACTS.values())[1:], next(iter(FACTS.values()))], strict=True))
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps(row | {"answer": wrong[row["answer"]]}) + "\n" for row in rows))
-    assert quintet("train", "hr", "--no-evaluate", "-p", project.root)[0] == 0
 
 
-def test_an_expert_trained_on_shuffled_answers_is_blocked_with_both_numbers(quintet: Shell, company: Project) -> None:
-    train_on_shuffled_answers(quintet, company)
-    code, out, err = quintet("release", "hr", "2", "-p", company.root)
+def test_an_expert_trained_on_shuffled_answers_is_blocked_with_both_numbers(quintet: Shell, misled: Project) -> None:
+    code, out, err = quintet("release", "hr", "2", "-p", misled.root)
     assert code == 9
     assert "answers now" not in out
     assert re.search(r"specific: f1 with the own question's reference is -0\.\d+ above", err)
     assert re.search(r"live_margin: f1 is 0\.\d+, that of hr@1 1\.000", err)
-    assert quintet.json("releases", "hr", "-p", company.root)[0]["split"] == [{"version": "hr@1", "share": 100}]
+    assert quintet.json("releases", "hr", "-p", misled.root)[0]["split"] == [{"version": "hr@1", "share": 100}]
 
 
-def test_a_forced_release_wants_a_reason_and_keeps_it(quintet: Shell, company: Project) -> None:
-    train_on_shuffled_answers(quintet, company)
-    code, _, err = quintet("release", "hr", "2", "--force", "-p", company.root)
+def test_a_forced_release_wants_a_reason_and_keeps_it(quintet: Shell, misled: Project) -> None:
+    code, _, err = quintet("release", "hr", "2", "--force", "-p", misled.root)
     assert code == 2
     assert "wants a reason" in err
-    code, out, _ = quintet("release", "hr", "2", "--force", "--reason", "a test", "-p", company.root)
+    code, out, _ = quintet("release", "hr", "2", "--force", "--reason", "a test", "-p", misled.root)
     assert code == 0
     assert "hr: @2 answers now" in out
-    live = quintet.json("releases", "hr", "-p", company.root)[0]
+    live = quintet.json("releases", "hr", "-p", misled.root)[0]
     assert (live["split"][0]["version"], live["forced"], live["reason"]) == ("hr@2", True, "a test")
     assert "@" in live["by"]
 
 
 def test_an_expert_whose_weights_were_changed_after_it_was_measured_is_not_released(
-    quintet: Shell, company: Project
+    quintet: Shell, with_two: Project
 ) -> None:
-    assert quintet("train", "hr", "--force", "-p", company.root)[0] == 0
-    with (company.runs / "hr" / "2" / "expert" / "adapter_model.safetensors").open("ab") as stream:
+    with (with_two.runs / "hr" / "2" / "expert" / "adapter_model.safetensors").open("ab") as stream:
         stream.write(b"more")
-    code, _, err = quintet("release", "hr", "2", "-p", company.root)
+    code, _, err = quintet("release", "hr", "2", "-p", with_two.root)
     assert code == 4
     assert "the files of hr@2 are gone or are not those that were trained" in err
-    assert quintet("release", "hr", "2", "--force", "--reason", "a test", "-p", company.root)[0] == 4
-    assert quintet.json("releases", "hr", "-p", company.root)[0]["split"] == [{"version": "hr@1", "share": 100}]
+    assert quintet("release", "hr", "2", "--force", "--reason", "a test", "-p", with_two.root)[0] == 4
+    assert quintet.json("releases", "hr", "-p", with_two.root)[0]["split"] == [{"version": "hr@1", "share": 100}]
 
 
 def test_another_base_does_not_lock_a_department_with_a_live_expert(
@@ -96,17 +116,15 @@ def test_what_was_compared_is_not_what_is_released_by_default(quintet: Shell, co
     assert quintet.json("train", "hr", "-p", company.root)[0]["expert"] == "hr@1"
 
 
-def test_a_good_expert_is_released_and_is_not_forced_even_when_forced(quintet: Shell, company: Project) -> None:
-    assert quintet("train", "hr", "--force", "-p", company.root)[0] == 0
-    code, out, _ = quintet("release", "hr", "--force", "--reason", "to be sure", "-p", company.root)
+def test_a_good_expert_is_released_and_is_not_forced_even_when_forced(quintet: Shell, with_two: Project) -> None:
+    code, out, _ = quintet("release", "hr", "--force", "--reason", "to be sure", "-p", with_two.root)
     assert code == 0
     assert "hr: @2 answers now" in out
-    assert quintet.json("releases", "hr", "-p", company.root)[0]["forced"] is False
+    assert quintet.json("releases", "hr", "-p", with_two.root)[0]["forced"] is False
 
 
-def test_a_canary_gets_its_share(quintet: Shell, company: Project) -> None:
-    assert quintet("train", "hr", "--force", "-p", company.root)[0] == 0
-    assert "hr: 90% @1, 10% @2 answers now" in quintet("release", "hr", "2", "--share", "10", "-p", company.root)[1]
+def test_a_canary_gets_its_share(quintet: Shell, with_two: Project) -> None:
+    assert "hr: 90% @1, 10% @2 answers now" in quintet("release", "hr", "2", "--share", "10", "-p", with_two.root)[1]
 
 
 def test_the_gate_of_a_department_is_its_own(quintet: Shell, company: Project) -> None:
@@ -148,8 +166,8 @@ def test_forgetting_is_shown_for_the_live_experts(quintet: Shell, company: Proje
 
 
 @pytest.fixture
-def server(company: Project) -> Iterator[str]:
-    command = [sys.executable, "-u", "-m", "quintet.cli", "serve", str(company.root), "--port", "0"]
+def server(with_two: Project) -> Iterator[str]:
+    command = [sys.executable, "-u", "-m", "quintet.cli", "serve", str(with_two.root), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         url = re.search(r"http://[\d.:]+", process.stdout.readline())
@@ -159,10 +177,9 @@ def server(company: Project) -> Iterator[str]:
 
 
 def test_a_rollback_reaches_a_running_server_within_five_seconds_and_fails_no_request(
-    quintet: Shell, company: Project, server: str
+    quintet: Shell, with_two: Project, server: str
 ) -> None:
-    assert quintet("train", "hr", "--force", "-p", company.root)[0] == 0
-    assert quintet("release", "hr", "2", "-p", company.root)[0] == 0
+    assert quintet("release", "hr", "2", "-p", with_two.root)[0] == 0
     answers: list[tuple[float, int, str | None]] = []
 
     def ask_on_and_on() -> None:
@@ -177,7 +194,7 @@ def test_a_rollback_reaches_a_running_server_within_five_seconds_and_fails_no_re
             time.sleep(0.01)
         assert {expert for _, _, expert in answers} == {"hr@2"}
         began = time.monotonic()
-        assert quintet("rollback", "hr", "--reason", "a test", "-p", company.root)[0] == 0
+        assert quintet("rollback", "hr", "--reason", "a test", "-p", with_two.root)[0] == 0
         asking.result(timeout=30)
     assert {status for _, status, _ in answers} == {200}
     assert answers[-1][0] - began < 5

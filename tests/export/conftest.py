@@ -1,5 +1,7 @@
 """Experts of several methods on the tiny base, each trained for a moment."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "p_tuning": {"epochs": 3},
 }
 Trained = tuple[Project, Expert]
+TrainBy = Callable[[str], Trained]
 
 
 def train_by(root: Path, base: Path, name: str) -> Trained:
@@ -37,15 +40,21 @@ def train_by(root: Path, base: Path, name: str) -> Trained:
 
 
 @pytest.fixture(scope="package")
-def lora(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Trained:
-    return train_by(tmp_path_factory.mktemp("lora"), tiny_base, "lora")
+def by(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> TrainBy:
+    """Trains by a method once for all tests, none of which may change what it made."""
+    return cache(lambda name: train_by(tmp_path_factory.mktemp("trained"), tiny_base, name))
 
 
 @pytest.fixture(scope="package")
-def full(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Trained:
-    return train_by(tmp_path_factory.mktemp("full"), tiny_base, "full")
+def lora(by: TrainBy) -> Trained:
+    return by("lora")
 
 
 @pytest.fixture(scope="package")
-def prefix(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Trained:
-    return train_by(tmp_path_factory.mktemp("prefix"), tiny_base, "prefix")
+def full(by: TrainBy) -> Trained:
+    return by("full")
+
+
+@pytest.fixture(scope="package")
+def prefix(by: TrainBy) -> Trained:
+    return by("prefix")

@@ -19,7 +19,7 @@ from quintet.export.exporting import export
 from quintet.export.formats import Dtype
 from quintet.export.merged import merge
 from tests.conftest import FACTS
-from tests.export.conftest import METHODS, Trained, train_by
+from tests.export.conftest import METHODS, TrainBy, Trained
 
 MERGED = [name for name in METHODS if name not in ("prefix", "prompt", "p_tuning")]
 
@@ -33,9 +33,11 @@ def as_served(trained: Trained, question: str, tokens: int) -> Continuation:
 
 
 @pytest.mark.parametrize("name", MERGED)
-def test_a_merged_expert_gives_the_logits_of_the_served_one(name: str, tmp_path: Path, tiny_base: Path) -> None:
-    project, expert = train_by(tmp_path, tiny_base, name)
-    done = export(project, expert, dtype=Dtype.FLOAT32)
+def test_a_merged_expert_gives_the_logits_of_the_served_one(
+    by: TrainBy, name: str, tmp_path: Path, tiny_base: Path
+) -> None:
+    project, expert = by(name)
+    done = export(project, expert, to=tmp_path / "out", dtype=Dtype.FLOAT32)
     served = load_expert_model(expert.folder, load_model(str(tiny_base), "cpu"))
     plain = AutoModelForCausalLM.from_pretrained(done.folder, dtype=torch.float32).eval()
     ids_BT = torch.arange(40).reshape(2, 20)
@@ -48,12 +50,12 @@ def test_a_merged_expert_gives_the_logits_of_the_served_one(name: str, tmp_path:
     assert getattr(plain.config, "quantization_config", None) is None
 
 
-@pytest.mark.parametrize("name", ["prefix", "prompt", "p_tuning"])
-def test_virtual_tokens_are_refused_with_what_to_take_instead(name: str, tmp_path: Path, tiny_base: Path) -> None:
-    project, expert = train_by(tmp_path, tiny_base, name)
+@pytest.mark.parametrize("name", ["prefix", *(pytest.param(n, marks=pytest.mark.slow) for n in ("prompt", "p_tuning"))])
+def test_virtual_tokens_are_refused_with_what_to_take_instead(by: TrainBy, name: str, tmp_path: Path) -> None:
+    project, expert = by(name)
     with pytest.raises(ExportError, match=r"nothing to merge; take: quintet export hr@1 --format adapter"):
-        export(project, expert)
-    assert not (project.root / "exports").exists()
+        export(project, expert, to=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_folder_answers_by_transformers_alone_and_ends_where_it_should(lora: Trained, tmp_path: Path) -> None:

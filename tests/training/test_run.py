@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,13 +11,6 @@ from quintet.errors import DataError, TrainingError
 from quintet.registry.experts import Expert, newest_expert
 from quintet.training.preparation import plan_run
 from quintet.training.run import find_trained, train
-from tests.conftest import write_project
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> tuple[Project, Expert]:
-    project = write_project(tmp_path_factory.mktemp("trained") / "company", tiny_base)
-    return project, train(project, plan_run(project, "hr"))
 
 
 def edit_config(project: Project, **training: object) -> Project:

@@ -226,7 +226,7 @@ def test_a_page_is_followed_from_top_to_bottom_in_an_empty_folder(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run = Shell(monkeypatch, capsys)
+    run = Shell(capsys)
     for block in blocks_of(page):
         if block.title:
             Path(block.title).write_text(block.text, "utf-8")

@@ -94,6 +94,7 @@ def test_a_question_can_be_edited_and_asked_again(page: Page, firm: Company) -> 
     expect(page.get_by_text("You said: First?")).to_be_visible()
     ask(page, "Second?")
     expect(page.get_by_text("You said: Second?")).to_be_visible()
+    expect(page.get_by_text("1 tokens")).to_have_count(2)
     assert [one["content"] for one in firm.law.bodies[-1]["messages"]] == ["First?", "You said: First?", "Second?"]
     page.get_by_label("Your question").press("ArrowUp")
     page.get_by_label("Edit your question").fill("Third?")

@@ -59,6 +59,7 @@ export class Conversations extends Observable {
   /** Ask another question in place of one, and let go of what came after it. */
   edit(number, question, model) {
     const { current } = this;
+    if (this.isRunning(current)) return undefined;
     const { files } = current.turns[number];
     current.turns.splice(number, Infinity, { question, files, answers: [], shown: 0 });
     return this.#answer(current, number, model);

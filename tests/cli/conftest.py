@@ -1,6 +1,7 @@
 """Runs the command as a user types it, and makes a project that is trained once for all."""
 
 import json
+import logging
 import shutil
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ def run_main(*arguments: str | Path) -> int:
     """Run `quintet` in this process, as `main` would be run, and return its exit code."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["quintet", *map(str, arguments)])
+        # `serve` logs to what is standard error now, which is closed when the test has ended.
+        patch.setattr(logging.root, "handlers", logging.root.handlers)
         try:
             cli.main()
         except SystemExit as exit_:

@@ -1,5 +1,5 @@
 // Whom to ask: a list that keyboards and screen readers know as such.
-import { html, useEffect, useRef, useState } from "./html.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./html.js";
 import { Icon } from "./icons.js";
 import { AUTO, colourOf, nameOf } from "./models.js";
 
@@ -15,7 +15,8 @@ export function Picker({ models, value, choose, label = "Whom to ask", id = "pic
   const chosen = models.find((one) => one.name === value);
   const ready = models.filter((one) => one.ready);
 
-  useEffect(() => {
+  // Before anything else happens: the next key is for the list already.
+  useLayoutEffect(() => {
     if (!isOpen) return undefined;
     setActive(Math.max(0, ready.findIndex((one) => one.name === value)));
     list.current.focus();

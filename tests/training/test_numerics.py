@@ -1,6 +1,7 @@
 """Losses by hand arithmetic and against plain references, in float32."""
 
 from math import exp, log
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -129,3 +130,11 @@ def test_the_loss_of_an_answer_of_two_tokens_is_what_the_hand_works_out() -> Non
     assert losses.nats == [pytest.approx(log(4 / 3) + log(2))]
     assert losses.tokens == [2]
     assert losses.perplexity == pytest.approx((4 / 3 * 2) ** 0.5)
+
+
+def test_where_bfloat16_is_slow_the_adapters_of_a_quantised_base_are_float32_too(
+    project: Project, tmp_path: Path
+) -> None:
+    plan = plan_run(configure(project, method="qlora"), "hr")
+    model = build_trainer(plan, tmp_path, "cpu").model
+    assert {weight.dtype for weight in model.parameters() if weight.requires_grad} == {torch.float32}

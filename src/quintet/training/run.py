@@ -154,7 +154,16 @@ def build_trainer(
     )
     # The caller's progress bar shows what this would print.
     trainer.remove_callback(PrinterCallback)
+    if not has_fast_bfloat16(device):
+        _widen_trained(trainer.model)
     return trainer
+
+
+def _widen_trained(model: torch.nn.Module) -> None:
+    """Make what is trained float32: over a quantised base, TRL has made bfloat16 of adapters."""
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
 
 
 def _trainer_class(plan: Plan, device: str) -> Any:
@@ -166,8 +175,9 @@ def _trainer_class(plan: Plan, device: str) -> Any:
 def _load_for_training(plan: Plan, device: str, start: Expert | None) -> PreTrainedModel | PeftModel:
     """Load the base, or the expert to train further.
 
-    A frozen base needs no float32 copy: PEFT keeps the adapter's own weights in float32. Where all weights are
-    trained, they are float32 and computed with in bfloat16 where that is fast, so that small steps are not lost.
+    A frozen base needs no float32 copy: PEFT keeps the adapter's own weights in float32, of which TRL makes bfloat16
+    over a quantised base. Where all weights are trained, they are float32 and computed with in bfloat16 where that is
+    fast, so that small steps are not lost.
     """
     is_full = trained_by(plan.training) == FULL
     dtype = torch.bfloat16 if has_fast_bfloat16(device) and not is_full else torch.float32

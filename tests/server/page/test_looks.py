@@ -42,7 +42,7 @@ def looked_at(page: Page, *widths: dict[str, int]) -> None:
         sticking = page.evaluate(WHAT_STICKS_OUT)
         assert sticking == [], (width, sticking)
         for colours in ("light", "dark"):
-            page.emulate_media(color_scheme=colours)  # type: ignore[arg-type]
+            page.emulate_media(color_scheme=colours)
             found = _objections(page)
             assert found == [], (width, colours, found)
 

@@ -5,6 +5,7 @@ a test wants. One server for all tests of the page; one browser for each file of
 the way of others' as long as it runs.
 """
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -19,10 +20,13 @@ from quintet.config import Project
 from quintet.engine.engine import MixedEngine
 from quintet.engine.torch_runner import TorchRunner
 from quintet.registry.budgets import parse_budget
+from quintet.registry.evidence import record_evidence, write_forgetting
 from quintet.registry.keys import create_key
+from quintet.registry.releases import release
 from quintet.server.app import create_app
 from tests.conftest import write_project
 from tests.fake_endpoint import FakeEndpoint, serving
+from tests.registry.making import evidence_of
 from tests.server.conftest import MakeExpert, Serve
 from tests.server.routers import save_router
 
@@ -79,6 +83,23 @@ def firm(
         engine = MixedEngine(TorchRunner(project.config.base_model, "cpu"))
         url = held.enter_context(serve(create_app(project, engine)))
         yield Company(project, url, keys, law)
+
+
+@pytest.fixture(scope="module")
+def measured(firm: Company) -> Iterator[None]:
+    """hr@1 may answer and hr@2 does; hr@1 learnt, as its curve and the matrix say."""
+    project = firm.project
+    difference = {"mean": 0.31, "low": 0.2, "high": 0.4}
+    differences = {"base": {"intervals": {"f1": difference}, "outcomes": {"wins": 30, "ties": 8, "losses": 2}}}
+    record_evidence(project, "hr@1", evidence_of(project, live="hr@2", differences=differences))
+    blocked = evidence_of(project, passed=False)
+    record_evidence(project, "finance@1", {**blocked, "rules": project.gate("finance").model_dump(mode="json")})
+    losses = "".join(json.dumps({"step": n, "loss": 3 / n}) + "\n" for n in range(1, 50))
+    (project.runs / "hr/1/metrics.jsonl").write_text(losses + json.dumps({"step": 49, "eval_loss": 0.4}) + "\n")
+    matrix = {"experts": ["hr@1"], "sets": ["hr", "general"], "base": [40.0, 20.0], "perplexity": [[4.0, 22.0]]}
+    write_forgetting(project, matrix)
+    yield
+    release(project, "hr", 2)
 
 
 @pytest.fixture(scope="module")

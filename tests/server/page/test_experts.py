@@ -1,33 +1,14 @@
 """What experts are worth, and operations, on the page in a browser."""
 
-import json
 import re
-from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from quintet.registry.evidence import record_evidence, write_forgetting
-from quintet.registry.releases import live, release
-from tests.registry.making import evidence_of
+from quintet.registry.releases import live
 from tests.server.page.conftest import Company, ask, opened
 
-
-@pytest.fixture(scope="module", autouse=True)
-def measured(firm: Company) -> Iterator[None]:
-    """hr@1 may answer and hr@2 does; hr@1 learnt, as its curve and the matrix say."""
-    project = firm.project
-    difference = {"mean": 0.31, "low": 0.2, "high": 0.4}
-    differences = {"base": {"intervals": {"f1": difference}, "outcomes": {"wins": 30, "ties": 8, "losses": 2}}}
-    record_evidence(project, "hr@1", evidence_of(project, live="hr@2", differences=differences))
-    blocked = evidence_of(project, passed=False)
-    record_evidence(project, "finance@1", {**blocked, "rules": project.gate("finance").model_dump(mode="json")})
-    losses = "".join(json.dumps({"step": n, "loss": 3 / n}) + "\n" for n in range(1, 50))
-    (project.runs / "hr/1/metrics.jsonl").write_text(losses + json.dumps({"step": 49, "eval_loss": 0.4}) + "\n")
-    matrix = {"experts": ["hr@1"], "sets": ["hr", "general"], "base": [40.0, 20.0], "perplexity": [[4.0, 22.0]]}
-    write_forgetting(project, matrix)
-    yield
-    release(project, "hr", 2)
+pytestmark = pytest.mark.usefixtures("measured")
 
 
 def at_experts(page: Page) -> Page:

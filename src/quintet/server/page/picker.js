@@ -20,9 +20,15 @@ export function Picker({ models, value, choose, label = "Whom to ask", id = "pic
     if (!isOpen) return undefined;
     setActive(Math.max(0, ready.findIndex((one) => one.name === value)));
     list.current.focus();
+    const place = () => keepInside(list.current);
     const outside = (event) => whole.current.contains(event.target) || setOpen(false);
+    place();
+    addEventListener("resize", place);
     addEventListener("pointerdown", outside);
-    return () => removeEventListener("pointerdown", outside);
+    return () => {
+      removeEventListener("resize", place);
+      removeEventListener("pointerdown", outside);
+    };
   }, [isOpen]);
   useEffect(() => {
     if (isOpen) list.current.querySelector(".active")?.scrollIntoView({ block: "nearest" });
@@ -56,7 +62,7 @@ export function Picker({ models, value, choose, label = "Whom to ask", id = "pic
       ${chosen && html`<${Dot} model=${chosen.name} />`}
       <span>${chosen ? nameOf(chosen.name) : "Nobody yet"}</span><${Icon} name="chevron" />
     </button>
-    ${isOpen && html`<div class="options" role="listbox" tabindex="-1" aria-label=${label} ref=${list} onKeyDown=${onKey}
+    ${isOpen && html`<div class="options" role="listbox" tabindex="0" aria-label=${label} ref=${list} onKeyDown=${onKey}
       aria-activedescendant=${ready[active] ? `${id}-${ready[active].name}` : undefined}>
       ${models.map((one) => html`<div key=${one.name} role="option" id=${`${id}-${one.name}`} aria-selected=${one.name === value} aria-disabled=${!one.ready}
         class=${`option ${one.ready && ready[active] === one ? "active" : ""}`}
@@ -68,4 +74,13 @@ export function Picker({ models, value, choose, label = "Whom to ask", id = "pic
       </div>`)}
     </div>`}
   </div>`;
+}
+
+const MARGIN = 8;
+
+/** Move an element from beyond the window's end back into it. */
+function keepInside(element) {
+  element.style.translate = "";
+  const beyond = element.getBoundingClientRect().right + MARGIN - document.documentElement.clientWidth;
+  if (beyond > 0) element.style.translate = `${-beyond}px`;
 }

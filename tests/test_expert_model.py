@@ -41,7 +41,7 @@ def test_what_an_adapter_brings_along_of_the_base_is_its_own_and_changes_nobody_
 def test_a_skeleton_keeps_none_of_the_weights_that_it_was_made_of(tmp_path: Path) -> None:
     model = load_model(str(make_base(tmp_path / "base", "llama")), "cpu")
     weight = weakref.ref(model.get_input_embeddings().weight)
-    skeleton = skeleton_of(model)
+    skeleton = skeleton_of(model, model.dtype)
     del model
     gc.collect()
     assert weight() is None

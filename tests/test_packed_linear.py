@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from quintet.base_model import load_model
 from quintet.engine.base import Adapter
 from quintet.engine.batch import Chunk
+from quintet.engine.experts import load_to_round
 from quintet.engine.torch_runner import TorchRunner
 from quintet.errors import ModelError
 from quintet.expert_model import load_expert_model
@@ -20,7 +21,7 @@ from quintet.packed_linear import (
     pack,
     packing_of,
 )
-from tests.engine.tiny_models import make_base, make_expert
+from tests.engine.tiny_models import make_base, make_expert, stored_in
 
 PROMPT = (5, 6, 7, 8)
 HALF = packing_of(torch.bfloat16, "cpu", int8=False) == "blocked"
@@ -173,3 +174,35 @@ def test_packed_weights_say_what_plain_ones_do(
     with torch.inference_mode():
         expected = model(torch.tensor([PROMPT])).logits[:, -1].float()
     assert torch.nn.functional.cosine_similarity(packed, expected) > least
+
+
+@in_int8
+@pytest.mark.parametrize("name", ["llama", "llama, tied", "gemma3", "gpt2"])
+@pytest.mark.parametrize("kind", [None, "lora", "prefix", "full"])
+def test_int8_of_weights_in_bfloat16_is_the_same_whether_they_are_read_so_or_in_float32(
+    tmp_path: Path, name: str, kind: str | None
+) -> None:
+    made = make_base(tmp_path / "made", name)
+    short = stored_in(made, tmp_path / "short", torch.bfloat16)
+    long = stored_in(short, tmp_path / "long", torch.float32)
+    expert = stored_in(make_base(tmp_path / "other", name), tmp_path / "full", torch.bfloat16)
+    if kind not in (None, "full"):
+        expert = make_expert(tmp_path / "expert", made, kind)
+
+    answers = []
+    for base in (short, long):
+        runner = TorchRunner(str(base), "cpu", torch.float32, blocks=16, int8=True)
+        virtual = runner.load(Adapter("it", expert)) if kind else 0
+        answers.append(runner.step([Chunk("it" if kind else None, PROMPT, 0, virtual, (0,), True)]))
+
+    assert torch.equal(*answers)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("llama", torch.bfloat16), ("gemma3", torch.float32)])
+def test_what_is_computed_while_loading_is_not_shortened(tmp_path: Path, name: str, dtype: torch.dtype) -> None:
+    base = stored_in(make_base(tmp_path / "made", name), tmp_path / "base", torch.bfloat16)
+
+    model = load_to_round(str(base), "cpu", torch.float32)
+
+    assert model.dtype is dtype
+    assert all(buffer.dtype is not torch.bfloat16 for buffer in model.buffers())

@@ -42,10 +42,9 @@ def load_model(
 
     Unless named, the dtype is float32 on a CPU and bfloat16 on a GPU, and the attention is transformers' choice.
     """
-    import torch
     from transformers import AutoModelForCausalLM
 
-    dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
+    dtype = dtype or default_dtype(device)
     options: dict[str, Any] = {"attn_implementation": attention} if attention else {}
     if quantization is not None:
         # Quantised weights are put where they belong while they are read, and cannot be moved later.
@@ -54,11 +53,26 @@ def load_model(
     return (model if quantization else model.to(device)).eval()  # type: ignore[no-any-return]
 
 
+def default_dtype(device: str) -> "torch.dtype":
+    """Return in what a base is computed where nobody says."""
+    import torch
+
+    return torch.float32 if device == "cpu" else torch.bfloat16
+
+
 def load_config(source: str) -> "PreTrainedConfig":
     """Load the config of a base or of a fully trained expert; raise ModelError with the fix."""
     from transformers import AutoConfig
 
     return _load(AutoConfig, source)  # type: ignore[no-any-return]
+
+
+def own_dtype(source: str) -> "torch.dtype":
+    """Return the dtype that the weights are kept in; float32 where the config does not say."""
+    import torch
+
+    found = load_config(source).dtype
+    return found if isinstance(found, torch.dtype) else torch.float32
 
 
 def context_length(source: str) -> int:

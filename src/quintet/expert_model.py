@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import PeftConfig, PeftModel, PeftType
 from peft.utils import load_peft_weights
 from safetensors import SafetensorError
@@ -43,11 +44,14 @@ def shared_view(base: PreTrainedModel, own: Collection[str] = ()) -> PreTrainedM
     return copy.deepcopy(base, {id(tensor): tensor for tensor in tensors if id(tensor) not in copied})
 
 
-def skeleton_of(base: PreTrainedModel) -> PreTrainedModel:
-    """Return a model of the base's modules with no weights in them: what has a name, and of what shape."""
+def skeleton_of(base: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """Return a model of the base's modules with no weights in them: what has a name, and of what shape.
+
+    Its dtype is that in which the base is computed.
+    """
     tensors = (*base.parameters(), *base.buffers())
     # Detached, or each would hold on to what it could pass gradients back to.
-    return copy.deepcopy(base, {id(tensor): tensor.detach().to("meta") for tensor in tensors})
+    return copy.deepcopy(base, {id(tensor): tensor.detach().to("meta", dtype) for tensor in tensors})
 
 
 def _stored_of_base(folder: Path) -> set[str]:

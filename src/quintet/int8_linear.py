@@ -4,12 +4,15 @@ Shapes: T tokens, I inputs, O outputs.
 """
 
 import warnings
+from threading import Lock
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 WEIGHT_STEPS = 127
+_QUIET = Lock()
+"""For one thread at a time: the filters of warnings are the process's own."""
 
 
 class Int8Linear(nn.Module):
@@ -77,7 +80,7 @@ class FBGEMMProduct:
         zero_O = torch.zeros(len(scale_O), dtype=torch.long)
         # Whose order the next weight is brought into; nothing else in this process asks.
         torch.backends.quantized.engine = "fbgemm"
-        with warnings.catch_warnings():
+        with _QUIET, warnings.catch_warnings():
             # Nothing else makes what this library takes, in the versions of torch that we allow.
             warnings.filterwarnings("ignore", "torch.quantize_per_tensor, torch.quantize_per_channel", UserWarning)
             quantised = torch._make_per_channel_quantized_tensor(rounded_OI, scale_O.double(), zero_O, 0)
@@ -91,7 +94,8 @@ class FBGEMMProduct:
 
 def _scale(rows: Tensor, steps: int) -> Tensor:
     """Return what a step is worth in each row, of which the largest number takes `steps`."""
-    largest: Tensor = rows.abs().amax(-1, keepdim=True).float()
+    # Not of `abs()`, which would be as large as the rows.
+    largest: Tensor = torch.maximum(rows.amax(-1, keepdim=True), -rows.amin(-1, keepdim=True)).float()
     return largest.clamp_(min=1e-12).div_(steps)
 
 

@@ -10,7 +10,9 @@ Shapes: T tokens, I inputs, O outputs.
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import groupby
 from typing import Any, Literal
 
@@ -110,39 +112,41 @@ def finding_siblings(model: nn.Module) -> Iterator[list[tuple[str, ...]]]:
         found += [paths] if len(paths) > 1 else []
 
 
-def pack(model: nn.Module, packing: Packing, siblings: Collection[tuple[str, ...]] = ()) -> None:
-    """Replace the model's linear layers one by one, so that memory holds only one of them twice.
+def pack(model: nn.Module, packing: Packing, siblings: Collection[tuple[str, ...]] = (), threads: int = 1) -> None:
+    """Replace the model's linear layers one by one, so that memory holds only one of them for each thread twice.
 
     The layers of PEFT's adapters stay as they are, and so do those beneath that it asks for more than to compute. A
     weight that another module shares, such as embeddings that are the head's too, is rounded or stays as well: it would
     be there twice for good. `siblings` are paths of layers that are always given the same input, in turn.
     """
     make = PackedLinear if packing == "blocked" else Int8Linear
-    linears = _packable(model, packing)
-    for paths in siblings:
-        if linears.keys() >= set(paths):
-            _pack_siblings(model, {path: linears.pop(path) for path in paths}, make)
-    for path in list(linears):
-        model.set_submodule(path, make(linears.pop(path)))
+    packable = _packable(model, packing)
+    groups = [paths for paths in siblings if packable >= set(paths)]
+    groups += [(path,) for path in sorted(packable.difference(*groups))]
+    # What a library does to bring weights into its order is one thread's work.
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(partial(_replace, model, make), groups))
 
 
-def _packable(model: nn.Module, packing: Packing) -> dict[str, nn.Linear]:
-    """Return the layers that can be replaced, by path."""
+def _packable(model: nn.Module, packing: Packing) -> set[str]:
+    """Return the paths of the layers that can be replaced."""
     shared = _shared(model) if packing == "blocked" else set()
     adapted = {path: layer for path, layer in model.named_modules() if hasattr(layer, "base_layer")}
     return {
-        path: module
+        path
         for path, module in model.named_modules()
         if type(module) is nn.Linear and module.weight.data_ptr() not in shared and _is_base(path, adapted)
     }
 
 
-def _pack_siblings(
-    model: nn.Module, linears: Mapping[str, nn.Linear], make: type[PackedLinear] | type[Int8Linear]
-) -> None:
-    layer = make(_joined(list(linears.values())))
-    siblings = Siblings(layer, [linear.out_features for linear in linears.values()])
-    for number, (path, linear) in enumerate(linears.items()):
+def _replace(model: nn.Module, make: type[PackedLinear] | type[Int8Linear], paths: Sequence[str]) -> None:
+    """Pack a layer, or several as one."""
+    linears: list[Any] = [model.get_submodule(path) for path in paths]
+    if len(paths) == 1:
+        model.set_submodule(paths[0], make(linears[0]))
+        return
+    siblings = Siblings(make(_joined(linears)), [linear.out_features for linear in linears])
+    for number, (path, linear) in enumerate(zip(paths, linears, strict=True)):
         model.set_submodule(path, SiblingLinear(linear, siblings, number))
 
 
@@ -167,10 +171,10 @@ def _is_base(path: str, adapted: Mapping[str, Any]) -> bool:
     return path == f"{above}.base_layer" and not getattr(adapted[above], "lora_variant", None)
 
 
-def unmap(model: nn.Module) -> None:
-    """Copy what is left of plain weights, which lets go of the file that all of them are mapped from."""
+def unmap(model: nn.Module, dtype: torch.dtype) -> None:
+    """Copy what is left of plain weights, none in less than `dtype`, and let go of the file they are mapped from."""
     for weight in model.parameters():
-        weight.data = weight.data.clone()
+        weight.data = weight.data.to(torch.promote_types(weight.dtype, dtype), copy=True)
 
 
 def _shared(model: nn.Module) -> set[int]:

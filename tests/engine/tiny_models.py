@@ -36,6 +36,7 @@ from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
 from quintet.base_model import load_config, load_model
 from quintet.engine.expert import Base
+from quintet.engine.experts import load_paged
 from quintet.engine.paged_attention import LayerShape
 from quintet.expert_model import load_expert_model, quietly, skeleton_of
 
@@ -177,4 +178,11 @@ def generate(base: Path, expert: Path | None, prompt: list[int], count: int = AN
 
 def base_of(model: PreTrainedModel, shapes: Mapping[int, LayerShape]) -> Base:
     """Return what experts of a model are read for."""
-    return Base(skeleton_of(model), shapes, "cpu", lambda: model)
+    skeleton = skeleton_of(model, model.dtype)
+    return Base(skeleton, shapes, "cpu", lambda: model, lambda folder: load_paged(folder, "cpu", model.dtype))
+
+
+def stored_in(base: Path, folder: Path, dtype: torch.dtype) -> Path:
+    """Write a model's weights in a dtype."""
+    load_model(str(base), "cpu", dtype).save_pretrained(folder)
+    return folder

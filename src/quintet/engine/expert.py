@@ -29,10 +29,12 @@ class Expert:
 class Base:
     """What experts are read for: a base's modules without their weights, what its layers keep, and where it computes.
 
-    `weights` gives a view with plain weights to whoever needs them; its modules are never changed.
+    `weights` gives a view with plain weights to whoever needs them; its modules are never changed. `load` reads a
+    folder with weights of its own.
     """
 
     skeleton: PreTrainedModel
     shapes: Mapping[int, LayerShape]
     device: str
     weights: Callable[[], PreTrainedModel]
+    load: Callable[[str], PreTrainedModel]

@@ -17,7 +17,7 @@ from peft.utils import load_peft_weights
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from quintet.base_model import load_model
+from quintet.base_model import load_model, own_dtype
 from quintet.engine.adapter_files import read_files
 from quintet.engine.expert import Base, Expert
 from quintet.engine.mixed_linear import Parts
@@ -49,7 +49,7 @@ def read_expert(folder: Path, base: Base) -> Expert:
     """
     if is_full(folder):
         with _BUILDING:
-            return Expert(model=load_paged(str(folder), base.device, base.skeleton.dtype))
+            return Expert(model=base.load(str(folder)))
     config = _read_config(folder)
     _refuse_unservable(config, folder)
     expert = read_files(folder, config, base)
@@ -83,6 +83,21 @@ def load_paged(source: str, device: str, dtype: torch.dtype | None) -> PreTraine
     """Load a model that computes its attention over a paged store, as far as its code lets it be chosen."""
     model = load_model(source, device, dtype)
     model.set_attn_implementation(PAGED)
+    return model
+
+
+def load_to_round(source: str, device: str, dtype: torch.dtype) -> PreTrainedModel:
+    """Load a model whose linear layers are rounded next, and whose other weights are to be `dtype`.
+
+    Where they are stored in less, as they are stored: mapped from their file, they take no memory before they are read.
+    """
+    own = own_dtype(source)
+    if own is dtype or torch.promote_types(own, dtype) is not dtype:
+        return load_paged(source, device, dtype)
+    model = load_paged(source, device, own)
+    if any(buffer.dtype is own for buffer in model.buffers()):
+        # Not stored but computed, as Gemma's scale of embeddings, in the precision that was asked for.
+        return load_paged(source, device, dtype)
     return model
 
 

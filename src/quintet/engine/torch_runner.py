@@ -5,6 +5,7 @@ Knows nothing of requests, queues or who may have which block.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from quintet.base_model import pick_device
+from quintet.base_model import default_dtype, pick_device
 from quintet.engine.base import Adapter, DeviceInfo
 from quintet.engine.batch import Chunk, Prepared
 from quintet.engine.expert import Base, Expert
@@ -24,7 +25,7 @@ from quintet.engine.expert_memory import (
     stored_bytes,
     tensors_of,
 )
-from quintet.engine.experts import is_full, load_paged, read_expert
+from quintet.engine.experts import is_full, load_paged, load_to_round, read_expert
 from quintet.engine.mixed_linear import Mixer
 from quintet.engine.paged_attention import (
     OTHER_ENGINE,
@@ -71,20 +72,22 @@ class TorchRunner:
     ) -> None:
         self._device = device or pick_device()
         self._source = source
-        self._model: Any = load_paged(source, self._device, dtype)
+        self._dtype = dtype or default_dtype(self._device)
+        self._load = partial(load_to_round if int8 else load_paged, device=self._device, dtype=self._dtype)
+        self._model: Any = self._load(source)
         with finding_siblings(self._model) as self._siblings:
             shapes = _probe(self._model)
-        self._packing = packing_of(self._model.dtype, self._device, int8=int8)
+        self._packing = packing_of(self._dtype, self._device, int8=int8)
         # Before any layer is packed or mixed: adapters that PEFT computes are built on views of the plain ones.
         self._plain: Any = None if self._packing else shared_view(self._model)
-        skeleton = skeleton_of(self._model)
-        self._pack(self._model)
+        skeleton = skeleton_of(self._model, self._dtype)
+        self._pack(self._model, torch.get_num_threads())
         self.context_length = _context_length(self._model.config)
         self.block_size = block_size
         self.blocks = blocks or self._affordable(shapes)
-        self._store = PagedStore(shapes, self.blocks, block_size, self._device, self._model.dtype)
+        self._store = PagedStore(shapes, self.blocks, block_size, self._device, self._dtype)
         self.expert_memory = affordable_bytes(self._device, model_bytes(self._model) + self._store.bytes)
-        self._base = Base(skeleton, shapes, self._device, self._template)
+        self._base = Base(skeleton, shapes, self._device, self._template, self._load)
         self._mixer = Mixer(self._model, self._model.get_output_embeddings())
         self._experts: dict[str, Expert] = {}
 
@@ -92,7 +95,7 @@ class TorchRunner:
     def device_info(self) -> DeviceInfo:
         """Where it computes."""
         gpu = torch.cuda.get_device_name(self._device) if self._device.startswith("cuda") else None
-        precision = "int8" if self._packing == "int8" else str(self._model.dtype).removeprefix("torch.")
+        precision = "int8" if self._packing == "int8" else str(self._dtype).removeprefix("torch.")
         return DeviceInfo(self._device, gpu, precision)
 
     @property
@@ -102,7 +105,7 @@ class TorchRunner:
 
     def measure(self, adapter: Adapter) -> int:
         """Return about how many bytes an expert takes: those of its stored weights in the base's precision."""
-        return stored_bytes(adapter.folder, self._model.dtype.itemsize)
+        return stored_bytes(adapter.folder, self._dtype.itemsize)
 
     def prepare(self, adapter: Adapter) -> Prepared:
         """Read an expert, on whatever thread; raise ModelError when it cannot be used. Nothing that runs is touched."""
@@ -159,15 +162,15 @@ class TorchRunner:
         self._mixer.reserve(adapter.digest, expert.parts)
         return expert
 
-    def _pack(self, model: Any) -> None:
+    def _pack(self, model: Any, threads: int = 1) -> None:
         if self._packing:
-            pack(model, self._packing, self._siblings)
-            unmap(model)
+            pack(model, self._packing, self._siblings, threads)
+            unmap(model, self._dtype)
 
     def _template(self) -> Any:
         """Return the base with plain weights; where the running one's are packed, read when first wanted."""
         if self._plain is None:
-            self._plain = load_paged(self._source, self._device, self._model.dtype)
+            self._plain = load_paged(self._source, self._device, self._dtype)
         return self._plain
 
     def _check_fits(self, model: Any, folder: Path) -> None:
@@ -211,7 +214,7 @@ class TorchRunner:
         for chunk in group:
             self._write_states(chunk)
             row.append(chunk, self._expert(chunk).embeddings)
-        step = PagedStep(self._store, row.spans, self._device, self._model.dtype)
+        step = PagedStep(self._store, row.spans, self._device, self._dtype)
         with stepping(step), self._mixer.rows_of(row.owners, row.kept, self._device):
             out = model(
                 **self._inputs(model, row),
@@ -248,7 +251,7 @@ class TorchRunner:
         else:
             budget = min(CPU_SHARE * memory_limit(), CPU_LIMIT)
         place = sum(shape.heads * (shape.key_size + shape.value_size) for shape in shapes.values())
-        blocks = int(budget / (place * self._model.dtype.itemsize * self.block_size))
+        blocks = int(budget / (place * self._dtype.itemsize * self.block_size))
         full = -(-self.context_length // self.block_size)
         return max(full, min(blocks, MOST_SEQUENCES * full))
 

@@ -20,7 +20,6 @@ from quintet import base_model
 from quintet.config import Project
 from quintet.errors import ExportError, MissingFilesError
 from quintet.export.low_rank import WEIGHTS_FILE, Fit, Progress, check_rank, decompose, write_adapter
-from quintet.export.merged import own_dtype
 from quintet.registry.artifacts import EXPERT_FILE, MODEL_CARD
 from quintet.registry.experts import (
     ADAPTER_CONFIG,
@@ -55,8 +54,8 @@ def make_delta(project: Project, full: Expert, rank: int, progress: Progress | N
             return known, Fit(**describe_expert(project, known.name)["settings"]["training"])
     began = time.monotonic()
     source = base_model.locate(project.config.base_model, project.root)
-    dtype = own_dtype(str(full.folder))
-    base = base_model.load_model(source, "cpu", own_dtype(source))
+    dtype = base_model.own_dtype(str(full.folder))
+    base = base_model.load_model(source, "cpu", base_model.own_dtype(source))
     check_rank(base, rank)
     parts, fit = decompose(base, base_model.load_model(str(full.folder), "cpu", dtype), rank, progress)
     with _new_run(project, full) as run:

@@ -17,7 +17,7 @@ from quintet.export import llama_cpp
 from quintet.export.adapter import check_adapter, is_on_hub, write_adapter
 from quintet.export.card import export_card
 from quintet.export.formats import Dtype, Format
-from quintet.export.merged import check_mergeable, merge, own_dtype, weights_source, write_merged
+from quintet.export.merged import check_mergeable, merge, weights_source, write_merged
 from quintet.export.proof import Proof, prove
 from quintet.export.staging import EXPORT_FILE, check_target, staged
 from quintet.registry.experts import Expert, write_json
@@ -85,7 +85,7 @@ def _check(project: Project, expert: Expert, form: Format, dtype: Dtype | None) 
 def _write_merged(
     project: Project, expert: Expert, folder: Path, dtype: Dtype | None, progress: Progress | None
 ) -> tuple[Dtype, Proof]:
-    rounded = getattr(torch, dtype) if dtype else own_dtype(weights_source(project, expert))
+    rounded = getattr(torch, dtype) if dtype else base_model.own_dtype(weights_source(project, expert))
     write_merged(merge(project, expert), _translator(expert.folder), rounded, folder)
 
     def load(device: str, serving: torch.dtype) -> tuple[Any, ChatTranslator]:

@@ -7,7 +7,7 @@ import torch
 from peft import PeftConfig
 from transformers import PreTrainedModel
 
-from quintet.base_model import load_config, load_model, locate
+from quintet.base_model import load_model, locate
 from quintet.chat import ChatTranslator
 from quintet.config import Project
 from quintet.errors import ExportError
@@ -18,12 +18,6 @@ from quintet.registry.experts import Expert
 def weights_source(project: Project, expert: Expert) -> str:
     """Return where the weights come from that the expert is made of: the base's place, or the expert's own."""
     return locate(project.config.base_model, project.root) if expert.is_adapter else str(expert.folder)
-
-
-def own_dtype(source: str) -> torch.dtype:
-    """Return the dtype that the weights are kept in; float32 where the config does not say."""
-    found = load_config(source).dtype
-    return found if isinstance(found, torch.dtype) else torch.float32
 
 
 def check_mergeable(expert: Expert) -> None:

@@ -57,7 +57,8 @@ def _project(root: Any, base: Any, law: FakeEndpoint, make_expert: MakeExpert) -
     values = yaml.safe_load(path.read_text())
     values["departments"]["law"] = {"description": "Contracts and claims.", "answered_by": ["cloud"]}
     values["providers"] = {"cloud": {"url": law.url, "model": "big"}}
-    values["departments"]["hr"]["keep_requests"] = "30d"
+    for name in ("hr", "law"):
+        values["departments"][name]["keep_requests"] = "30d"
     path.write_text(yaml.safe_dump(values, sort_keys=False))
     project = Project.load(project.root)
     make_expert(project, "hr")

@@ -129,13 +129,20 @@ def test_feedback_reaches_the_store(page: Page, firm: Company) -> None:
     assert ("Behind the clinic.", "Nonsense") in [(one.better_answer, one.comment) for one in opinions]
 
 
+def test_where_no_texts_are_kept_none_are_asked_for(page: Page) -> None:
+    ask(page, "What does it cost?", "Finance")
+    page.get_by_role("button", name="A good answer").click()
+    expect(page.get_by_text("counts thumbs, and keeps no texts")).to_be_visible()
+    expect(page.get_by_label("A comment")).to_have_count(0)
+
+
 def test_markdown_is_shown_as_it_is_meant(page: Page, firm: Company) -> None:
     text = "# Head\n\n| a | b |\n|---|--:|\n| 1 | 2 |\n\n```python\nprint('x')\n```\n\n- **one**\n- [site](https://example.org/)\n"
     firm.law.answer = lambda body: streams(text[:30], text[30:], usage=(1, 1))
     ask(page, "Show me.", "Law")
     answer = page.get_by_role("article", name="Answer of Law")
     expect(answer.get_by_role("heading", name="Head")).to_be_visible()
-    expect(answer.get_by_role("cell", name="2")).to_be_visible()
+    expect(answer.get_by_role("cell", name="2")).to_have_css("text-align", "end")
     expect(answer.locator(".hljs-built_in")).to_have_text("print")
     expect(answer.get_by_role("link", name="site")).to_have_attribute("rel", "noopener noreferrer")
 
@@ -218,8 +225,9 @@ def test_the_keyboard_is_enough(page: Page, firm: Company) -> None:
 
 @pytest.mark.parametrize(("text", "direction"), [("ما هي ساعات العمل؟", "rtl"), ("कार्य समय क्या है?", "ltr")])
 def test_each_script_runs_its_own_way(page: Page, firm: Company, text: str, direction: str) -> None:
-    firm.law.answer = lambda body: streams(text, usage=(1, 1))
+    firm.law.answer = lambda body: streams(f"{text}\n\n1. {text}\n2. HR-03", usage=(1, 1))
     ask(page, text, "Law")
     expect(page.locator(".text p")).to_have_text(text)
     assert page.locator(".question").evaluate("e => getComputedStyle(e).direction") == direction
-    expect(page.locator(".text p")).to_have_css("unicode-bidi", "plaintext")
+    for part in ("p", "ol", "li >> nth=1"):
+        expect(page.locator(f".text {part}")).to_have_css("direction", direction)

@@ -23,12 +23,12 @@ def test_versions_the_base_and_a_provider_answer_at_once_and_a_vote_counts(page:
     firm.law.answer = lambda body: streams("In ", "law, ", "yes.", usage=(4, 7))
     before = {name: count_feedback(firm.project, name) for name in ("hr", "law", "base")}
     opened_side_by_side(page)
-    choose(page, 1, "HR @1")
+    choose(page, 1, "HR@1")
     page.get_by_role("button", name="Another").click()
     choose(page, 3, "Law")
     page.get_by_label("Your question").fill("May I?")
     page.get_by_label("Your question").press("Enter")
-    for name, version in (("HR @1", "hr@1"), ("Base", "base"), ("Law", "law")):
+    for name, version in (("HR@1", "hr@1"), ("Base", "base"), ("Law", "law")):
         column = page.get_by_role("article", name=f"Answer of {name}")
         expect(column.locator("dd").nth(2)).to_have_text(re.compile(r"^\d+$"))
         expect(column.locator("dd").nth(0)).to_have_text(re.compile(r"^\d+\.\d\d s$"))

@@ -20,7 +20,7 @@ class Block extends Component {
   }
 
   render({ block }) {
-    return html`<div class="block" dangerouslySetInnerHTML=${{ __html: blockHtml(block) }}></div>`;
+    return html`<div class="block" dir="auto" dangerouslySetInnerHTML=${{ __html: blockHtml(block) }}></div>`;
   }
 }
 

@@ -125,14 +125,13 @@ function Round({ round, comparison }) {
 function Column({ answer, isBest, vote }) {
   const isUnderWay = answer.state === "waiting" || answer.state === "streaming";
   return html`<article class=${`column ${isBest ? "best" : ""}`} aria-busy=${isUnderWay} aria-label=${`Answer of ${nameOf(answer.model)}`}>
-    <header><${Dot} model=${answer.model} /><strong>${nameOf(answer.model)}</strong><span class="detail">${answer.expert && answer.expert !== answer.model ? answer.expert : ""}</span></header>
+    <header><${Dot} model=${answer.model} /><span><strong>${nameOf(answer.model)}</strong> <span class="detail">${[answer.expert !== answer.model && answer.expert, answer.cached && "from the cache"].filter(Boolean).join(" · ")}</span></span></header>
     <${AnswerText} text=${answer.text} isGrowing=${isUnderWay} />
     ${isUnderWay && !answer.text && html`<p class="thinking" aria-hidden="true"><i></i><i></i><i></i></p>`}
     ${answer.state === "failed" && html`<p class="problem" role="alert">${answer.error.message}</p>`}
     ${answer.state === "stopped" && html`<p class="note">Stopped.</p>`}
     <footer>
       <dl><div><dt>First token</dt><dd>${seconds(answer.firstMs)}</dd></div><div><dt>Total</dt><dd>${seconds(answer.totalMs)}</dd></div><div><dt>Tokens</dt><dd>${answer.tokens ?? "–"}</dd></div></dl>
-      ${answer.cached && html`<span class="detail">from the cache</span>`}
       ${vote && html`<button type="button" class="vote" aria-label=${`${nameOf(answer.model)} is best`} onClick=${vote}><${Icon} name="up" />Best</button>`}
     </footer>
   </article>`;
@@ -163,7 +162,7 @@ function nameOfAnswerer(answer) {
 
 function voted({ vote, answers }) {
   if (vote === "up") return "All are good.";
-  return vote === "down" ? "None is good." : `${nameOf(nameOfAnswerer(answers[vote]))} is best.`;
+  return vote === "down" ? "None is good." : `${nameOf(answers[vote].model)} is best.`;
 }
 
 function seconds(ms) {

@@ -1,4 +1,4 @@
-// Questions that must be answered first, and what there is to know about keys.
+// Questions that must be answered first, what there is to know about keys, and what is said while one waits.
 import { html, useEffect, useRef } from "./html.js";
 
 const KEYS = [
@@ -8,7 +8,7 @@ const KEYS = [
   ["/", "to the question"],
   ["Alt + N", "a new conversation"],
   ["Alt + M", "whom to ask"],
-  ["↑ in an empty question", "edit the last one"],
+  ["↑", "in an empty question: edit the last one"],
   ["?", "this list"],
 ];
 
@@ -38,6 +38,11 @@ export function Confirm({ title, text, action, confirmed, close }) {
       <button type="button" class="danger" onClick=${act}>${action}</button>
     </div>
   <//>`;
+}
+
+/** Said of what takes longer than a moment. */
+export function Loading() {
+  return html`<p class="quiet loading" role="status">Loading…</p>`;
 }
 
 export function Shortcuts({ close }) {

@@ -3,7 +3,7 @@ import { html } from "./html.js";
 import { nameOf } from "./models.js";
 import { described, shown, shownSigned } from "./metrics_words.js";
 
-const WIDTH = 640;
+const WIDTH = 420;
 
 /** Differences with their intervals on one axis; what has zero in it says nothing. */
 export function Intervals({ difference, other }) {
@@ -36,7 +36,7 @@ function scaled({ mean, low, high }, whole) {
 
 /** The losses of a run: on its own rows a line, on held-out ones dots. */
 export function LossCurve({ curve }) {
-  const height = 220;
+  const height = 190;
   const points = [...curve.training, ...curve.held_out];
   if (!points.length) return html`<p class="quiet">Its losses are where it was trained, and not on this machine.</p>`;
   const most = Math.max(...points.map(([, loss]) => loss));
@@ -87,5 +87,6 @@ export function Sparkline({ values }) {
   const x = (place) => width * place / Math.max(1, values.length - 1);
   const y = (value) => height - 2 - (height - 12) * value / most;
   const points = values.flatMap((value, place) => (value === null ? [] : [`${x(place).toFixed(1)},${y(value).toFixed(1)}`]));
-  return html`<svg class="sparkline" viewBox=${`0 0 ${width} ${height}`} preserveAspectRatio="none" aria-hidden="true"><polyline points=${points.join(" ")} /></svg>`;
+  return html`<svg class="sparkline" viewBox=${`0 0 ${width} ${height}`} preserveAspectRatio="none" aria-hidden="true">
+    ${points.length > 0 && html`<polygon points=${`${points[0].split(",")[0]},${height} ${points.join(" ")} ${points.at(-1).split(",")[0]},${height}`} />`}<polyline points=${points.join(" ")} /></svg>`;
 }

@@ -1,9 +1,9 @@
 // What the experts are worth: versions, what was measured, what the gate says, and which of them answer.
 import { get } from "./api.js";
-import { Dialog } from "./dialogs.js";
+import { Dialog, Loading } from "./dialogs.js";
 import { HeatMap, Intervals, LossCurve } from "./drawings.js";
 import { html, useEffect, useState } from "./html.js";
-import { described, METHODS, shown } from "./metrics_words.js";
+import { described, METHODS, shown, whole } from "./metrics_words.js";
 import { nameOf } from "./models.js";
 import { Dot } from "./picker.js";
 
@@ -34,6 +34,7 @@ export function ExpertsView({ session, menu }) {
   return html`<div class="view"><header class="bar">${menu}<h1>Experts</h1></header>
     <div class="scroller" tabindex="0" role="region" aria-label="Experts"><div class="sheet">
       ${problem && html`<p class="problem" role="alert">${problem}</p>`}
+      ${!found && !problem && html`<${Loading} />`}
       ${found?.departments.length === 0 && html`<p class="quiet">None of the departments that your key opens has an expert, or is to have one.</p>`}
       ${found?.departments.map((one) => html`<${Department} key=${one.department} department=${one} chosen=${chosen} isAdmin=${session.isAdmin} act=${setActing} />`)}
       ${found?.forgetting.experts.length > 0 && html`<section><h2>Learnt and forgotten</h2>
@@ -56,12 +57,12 @@ function Department({ department, chosen, isAdmin, act }) {
     <header><${Dot} model=${department.department} /><div><h2>${nameOf(department.department)}</h2><p class="quiet" dir="auto">${department.description}</p></div>
       <p class="live">${releases.length ? html`<span class="detail">answers now</span> <strong>${splitOf(releases[0])}</strong>` : html`<span class="detail">nothing is released</span>`}
         ${isAdmin && releases.length > 1 && html`<button type="button" onClick=${() => act({ kind: "rollback", department })}>Roll back</button>`}</p></header>
-    ${experts.length === 0 ? html`<p class="quiet">Not trained yet.</p>` : html`<div class="table" tabindex="0" role="region" aria-label=${`Versions of ${nameOf(department.department)}`}><table>
-      <thead><tr><th scope="col">Version</th><th scope="col">Method</th><th scope="col" class="number">Rows</th><th scope="col">Trained</th><th scope="col">Base → expert</th><th scope="col">Gate</th><th scope="col">Answers</th></tr></thead>
+    ${experts.length === 0 ? html`<p class="quiet">Not trained yet.</p>` : html`<div class="table versions" tabindex="0" role="region" aria-label=${`Versions of ${nameOf(department.department)}`}><table>
+      <thead><tr><th scope="col">Version</th><th scope="col">Method</th><th scope="col" class="number">Rows</th><th scope="col">Trained</th><th scope="col">Base → expert</th><th scope="col">Gate</th><th scope="col" class="number">Answers</th></tr></thead>
       <tbody>${experts.map((one) => html`<tr key=${one.expert} class=${open === one ? "open" : ""}>
         <th scope="row"><a href=${open === one ? "#/experts" : `#/experts/${one.expert}`} aria-expanded=${open === one}>${one.expert}</a></th>
-        <td>${METHODS[one.method] ?? one.method}</td><td class="number">${one.rows}</td><td>${moment(one.created_at)}</td>
-        <td><${Score} expert=${one} /></td><td><${Gate} passed=${one.gate} /></td><td>${one.share ? html`<strong class="good">${one.share}%</strong>` : ""}</td>
+        <td class="method">${METHODS[one.method] ?? one.method}</td><td class="number rows">${whole(one.rows)}</td><td class="trained" title=${moment(one.created_at)}>${day(one.created_at)}</td>
+        <td class="worth"><${Score} expert=${one} /></td><td class="gate"><${Gate} passed=${one.gate} /></td><td class="number answers">${one.share ? html`<strong class="good">${one.share}%</strong>` : ""}</td>
       </tr>`)}</tbody></table></div>`}
     ${open && html`<${Detail} key=${open.expert + open.share} name=${open.expert} isAdmin=${isAdmin} act=${act} />`}
     ${releases.length > 0 && html`<details><summary>Releases (${releases.length})</summary><ol class="releases">${releases.map((one, place) => html`<li>
@@ -89,7 +90,7 @@ function Detail({ name, isAdmin, act }) {
     get(`api/experts/${encodeURIComponent(name)}`).then(setDetail, (error) => setProblem(error.message));
   }, [name]);
   if (problem) return html`<p class="problem" role="alert">${problem}</p>`;
-  if (!detail) return html`<p class="quiet" role="status">Loading ${name}…</p>`;
+  if (!detail) return html`<div class="expert"><${Loading} /></div>`;
   const { evidence } = detail;
   return html`<div class="expert">
     <div class="verdict"><div><h3>${headline(detail)}</h3>${evidence && html`<p class="quiet">Measured ${moment(evidence.at)} on ${evidence.questions} held-out questions.${detail.decides_nothing ? ` A release cannot go by it: ${detail.decides_nothing}.` : ""}</p>`}</div>
@@ -102,7 +103,7 @@ function Detail({ name, isAdmin, act }) {
       <div><h3>Losses of its training</h3><${LossCurve} curve=${detail.curve} /></div>
       <div><h3>What made it</h3><dl class="facts">
         <div><dt>Method</dt><dd>${METHODS[detail.method] ?? detail.method}</dd></div>
-        <div><dt>Rows</dt><dd>${detail.rows} trained${detail.rows_held_out === null ? "" : `, ${detail.rows_held_out} held out`}</dd></div>
+        <div><dt>Rows</dt><dd>${whole(detail.rows)} trained${detail.rows_held_out === null ? "" : `, ${whole(detail.rows_held_out)} held out`}</dd></div>
         <div><dt>Base</dt><dd>${detail.base_model}</dd></div>
         ${detail.parent && html`<div><dt>Started from</dt><dd>${detail.parent}</dd></div>`}
         <div><dt>Training took</dt><dd>${duration(detail.seconds)}</dd></div>
@@ -186,6 +187,10 @@ function splitOf(release) {
 
 function moment(text) {
   return text ? new Date(text).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" }) : "–";
+}
+
+function day(text) {
+  return text ? new Date(text).toLocaleDateString(undefined, { dateStyle: "medium" }) : "–";
 }
 
 function duration(seconds) {

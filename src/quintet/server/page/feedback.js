@@ -39,8 +39,12 @@ function Why({ answer, give, close }) {
     if (comment.value.trim()) more.comment = comment.value.trim();
     if (Object.keys(more).length === 0 || (await give(answer.rating, more))) close();
   };
+  if (!answer.kept) {
+    return html`<div class="why"><p role="status">Thank you, it is noted. This department counts thumbs, and keeps no texts.</p>
+      <div class="buttons"><button type="button" onClick=${close}>Close</button></div></div>`;
+  }
   return html`<form class="why" onSubmit=${submit} onKeyDown=${(event) => event.key === "Escape" && close()}>
-    <p role="status">Thank you, it is noted.${answer.kept ? "" : " This department counts thumbs and keeps no texts, so whatever you write here is not kept."}</p>
+    <p role="status">Thank you, it is noted.</p>
     ${answer.rating === "down" && html`<label>A better answer<textarea name="better" rows="3" maxlength="20000" dir="auto" defaultValue=${answer.better_answer ?? ""}></textarea></label>`}
     <label>A comment<textarea name="comment" rows="2" maxlength="2000" dir="auto" defaultValue=${answer.comment ?? ""}></textarea></label>
     <div class="buttons"><button type="button" onClick=${close}>Close</button><button type="submit" class="primary">Send</button></div>

@@ -13,6 +13,8 @@ const ALLOWED = {
   ],
   ALLOWED_ATTR: ["align", "checked", "class", "data-copy", "disabled", "href", "start", "tabindex", "title", "type"],
   ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
+  // The sanitiser takes every other attribute for an address, and lets these go.
+  ADD_URI_SAFE_ATTR: ["align", "start", "tabindex", "type"],
   ALLOW_DATA_ATTR: false,
   RETURN_TRUSTED_TYPE: true,
 };

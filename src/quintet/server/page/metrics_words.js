@@ -26,6 +26,9 @@ export function described(keys) {
   return [...known, ...others.map((key) => ({ key, name: key.replace(/_/g, " "), decimals: null, better: 0, whole: null }))];
 }
 
+/** Return a number without a fraction. */
+export const whole = (value) => value.toLocaleString("en", { maximumFractionDigits: 0 });
+
 /** Return a value at its metric's precision. */
 export function shown(metric, value) {
   if (value === null || value === undefined) return "–";

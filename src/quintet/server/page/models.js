@@ -1,5 +1,6 @@
 // Who can be asked, as the key sees them: their names for people, what they are, whether they can answer now.
 import { get } from "./api.js";
+import { METHODS } from "./metrics_words.js";
 
 export const AUTO = "auto";
 export const BASE = "base";
@@ -33,7 +34,7 @@ export async function loadModels() {
 function detailOf(model) {
   if (model.status === "elsewhere") return `by ${model.answered_by.join(", ")} · ${model.base}`;
   const versions = model.release.length > 1 ? model.release.map((one) => `${one.version} ${one.share}%`).join(", ") : model.version;
-  return [model.method, versions].filter(Boolean).join(" · ");
+  return [METHODS[model.method] ?? model.method, versions].filter(Boolean).join(" · ");
 }
 
 /** Return a department's name as people write it: `hr` as HR, `customer-care` as Customer care. */
@@ -41,7 +42,7 @@ export function nameOf(model) {
   const [department, version] = model.split("@");
   const words = department.replace(/[-_]/g, " ");
   const shown = words.length <= 2 ? words.toUpperCase() : words[0].toUpperCase() + words.slice(1);
-  return version ? `${shown} @${version}` : shown;
+  return version ? `${shown}@${version}` : shown;
 }
 
 /** Return which of eight colours a model has: neighbours in the list differ. */

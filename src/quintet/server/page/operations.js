@@ -1,7 +1,9 @@
 // How the server is doing, from the numbers that Prometheus reads: the last minutes, while the page is looked at.
 import { get, send } from "./api.js";
+import { Loading } from "./dialogs.js";
 import { Sparkline } from "./drawings.js";
 import { html, useEffect, useState } from "./html.js";
+import { whole } from "./metrics_words.js";
 import { nameOf } from "./models.js";
 import { parse, rate, share, summed, quantile } from "./prometheus.js";
 import { Dot } from "./picker.js";
@@ -12,7 +14,7 @@ const KEYS_EVERY = 5;
 
 export function OperationsView({ menu }) {
   const [samples, setSamples] = useState([]);
-  const [keys, setKeys] = useState([]);
+  const [keys, setKeys] = useState(null);
   const [health, setHealth] = useState(null);
   const [problem, setProblem] = useState(null);
   useEffect(() => {
@@ -37,17 +39,17 @@ export function OperationsView({ menu }) {
     return () => clearTimeout(timer);
   }, []);
   const now = samples.at(-1);
-  return html`<div class="view"><header class="bar">${menu}<h1>Operations</h1>${health && html`<span class="detail">${health.gpu_name ?? health.device} · in memory: ${health.loaded_models.join(", ") || "no expert"}</span>`}</header>
+  return html`<div class="view"><header class="bar">${menu}<h1>Operations</h1>${health && html`<span class="detail one-line">${health.gpu_name ?? health.device} · in memory: ${health.loaded_models.join(", ") || "no expert"}</span>`}</header>
     <div class="scroller" tabindex="0" role="region" aria-label="Operations"><div class="sheet">
       ${problem && html`<p class="problem" role="alert">${problem}</p>`}
+      ${!now && !problem && html`<${Loading} />`}
       ${now && html`<ul class="tiles">${TILES.map((tile) => html`<${Tile} key=${tile.name} tile=${tile} samples=${samples} />`)}</ul>`}
       ${now && html`<${Departments} samples=${samples} />`}
       ${now && html`<${Refusals} sample=${now} />`}
-      <${Keys} keys=${keys} />
+      ${keys && html`<${Keys} keys=${keys} />`}
     </div></div></div>`;
 }
 
-const whole = (value) => value.toLocaleString("en", { maximumFractionDigits: 0 });
 const seconds = (value) => (value < 1 ? `${Math.round(1000 * value)} ms` : `${value.toFixed(1)} s`);
 const percent = (value) => `${Math.round(100 * value)}%`;
 
@@ -104,8 +106,8 @@ function Keys({ keys }) {
   return html`<section><h2>Keys</h2><div class="table" tabindex="0" role="region" aria-label="Keys"><table>
     <thead><tr><th scope="col">Key</th><th scope="col">Opens</th><th scope="col">Until</th><th scope="col">Used of its budgets</th></tr></thead>
     <tbody>${keys.map((one) => html`<tr key=${one.key}><th scope="row"><span dir="auto">${one.name ?? ""}</span> <code class="detail">${one.key}</code></th>
-      <td>${opens(one)}</td><td>${one.expires_at ? new Date(one.expires_at).toLocaleDateString(undefined, { dateStyle: "medium" }) : "it is revoked"}</td>
-      <td>${one.budgets.length ? one.budgets.map((budget) => html`<${Budget} key=${budget.unit + budget.period} budget=${budget} />`) : html`<span class="detail">without limit</span>`}</td></tr>`)}</tbody></table></div></section>`;
+      <td class="wraps">${opens(one)}</td><td>${one.expires_at ? new Date(one.expires_at).toLocaleDateString(undefined, { dateStyle: "medium" }) : "it is revoked"}</td>
+      <td class="wraps">${one.budgets.length ? one.budgets.map((budget) => html`<${Budget} key=${budget.unit + budget.period} budget=${budget} />`) : html`<span class="detail">without limit</span>`}</td></tr>`)}</tbody></table></div></section>`;
 }
 
 function opens({ departments, roles }) {

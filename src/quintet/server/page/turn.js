@@ -57,7 +57,7 @@ function Answer({ answer, turn, number, session, isLast, isRunning }) {
   const isUnderWay = answer.state === "waiting" || answer.state === "streaming";
   const who = answer.department ?? answer.model;
   return html`<article class=${`answer ${answer.state}`} aria-busy=${isUnderWay} aria-label=${`Answer of ${nameOf(who)}`}>
-    <header><${Dot} model=${who} /><strong>${nameOf(who)}</strong>${isUnderWay && answer.model === AUTO && !answer.department ? null : html`<span class="detail">${byWhom(answer)}</span>`}</header>
+    <header><${Dot} model=${who} /><span><strong>${nameOf(who)}</strong>${isUnderWay && answer.model === AUTO && !answer.department ? null : html` <span class="detail">${byWhom(answer)}</span>`}</span></header>
     <${AnswerText} text=${answer.text} isGrowing=${isUnderWay} />
     ${isUnderWay && !answer.text && html`<p class="thinking" aria-hidden="true"><i></i><i></i><i></i></p>`}
     <${Ending} answer=${answer} />

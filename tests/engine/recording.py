@@ -11,9 +11,9 @@ from torch.utils._pytree import tree_leaves
 Call = tuple[Callable[..., Any], Sequence[Any], Mapping[str, Any], list[Tensor]]
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[Call] = []
 
     def __torch_dispatch__(

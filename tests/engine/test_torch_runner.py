@@ -145,7 +145,7 @@ def test_every_architecture_answers_alone_and_mixed(tmp_path: Path, base: str) -
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Served:
-    """A Llama whose steps of single tokens are recorded, with experts of the shared batch and one of its own weights."""
+    """A Llama whose steps of single tokens are recorded, with experts that join the batch and one that does not."""
     return serve(tmp_path_factory.mktemp("recorded"), "llama", [*SHARED, "full"], record)
 
 
@@ -176,8 +176,8 @@ def test_an_expert_that_comes_after_steps_were_recorded_is_heard(tmp_path: Path)
     served = serve(tmp_path, "llama", ["lora"], record)
     decode(served.runner, [served.job("lora", 1)])
     for number, kind in enumerate(["rslora", "ia3", "lora, many ranks"]):
-        served.experts[kind] = make_expert(tmp_path / kind, served.base, kind)
-        served.virtual[kind] = served.runner.load(Adapter(kind, served.experts[kind]))
+        path = served.experts[kind] = make_expert(tmp_path / kind, served.base, kind)
+        served.virtual[kind] = served.runner.load(Adapter(kind, path))
         picked = [(kind, 1), ("lora", 1)]
         jobs = [served.job(*pick) for pick in picked]
         assert decode(served.runner, jobs, number) == [served.expected(*pick) for pick in picked]

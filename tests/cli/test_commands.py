@@ -12,9 +12,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from transformers import TrainerState
 
 from quintet import __version__
 from quintet.config import Project
+from quintet.training.callbacks import Reporter
 from tests.cli.conftest import Shell
 from tests.conftest import FACTS
 
@@ -56,6 +58,32 @@ def test_quickstart_again_trains_nothing_and_shows_the_table(quintet: Shell, tra
     assert row is not None, out
     assert float(row[2]) > float(row[1])
     assert [run.name for run in (trained.runs / "hr").iterdir()] == ["1"]
+
+
+def test_a_quickstart_that_was_stopped_goes_on(
+    quintet: Shell, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def at_ctrl_c(_: Reporter, args: object, state: TrainerState, control: object, **kwargs: object) -> None:
+        if state.global_step == 10:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Reporter, "on_step_end", at_ctrl_c)
+    code, _, err = quintet("quickstart", project.root, "--no-serve")
+    assert code == 130
+    assert "to go on, run the same command" in err
+    _, _, err = quintet("quickstart", project.root, "--no-serve")
+    assert "checkpoint-8" in err
+    assert [run.name for run in (project.runs / "hr").iterdir()] == ["1"]
+
+
+def test_a_quickstart_knows_of_a_taken_port_before_it_trains(quintet: Shell, project: Project) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        code, _, err = quintet("quickstart", project.root, "--port", str(other.getsockname()[1]))
+    assert code == 2
+    assert "Address already in use" in err
+    assert not project.runs.exists()
 
 
 def test_train_keeps_what_is_trained_and_force_makes_a_new_version(quintet: Shell, project: Project) -> None:

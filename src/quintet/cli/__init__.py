@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from rich.markup import escape
@@ -13,7 +13,7 @@ from rich.markup import escape
 from quintet import __version__
 from quintet.cli.audit import audit
 from quintet.cli.bench import bench
-from quintet.cli.console import HERE, AsJson, Folder, complain, err, out, print_json, say_everything
+from quintet.cli.console import HERE, AsJson, Folder, complain, err, out, print_json, say_everything, stoppable
 from quintet.cli.data import data
 from quintet.cli.evaluate import compare, evaluate, forgetting, measure_each, results_table, tell_verdicts
 from quintet.cli.experts import experts as experts_group
@@ -28,6 +28,8 @@ from quintet.config import BASE, CONFIG_NAME, KeyMode, LogFormat, Project
 from quintet.errors import ConfigError, QuintetError
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from quintet.engine.base import Sampling
     from quintet.engine.engine import MixedEngine
 
@@ -85,10 +87,16 @@ def init(folder: Annotated[Path, typer.Argument(help="The folder to make.")]) ->
 def quickstart(
     folder: Annotated[Path, typer.Argument(help="The project folder; made when it is not there.")] = Path("wrenfield"),
     serve_: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve when all is done.")] = True,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port; 0 picks a free one.", show_default="from quintet.yaml"),
+    ] = None,
 ) -> None:
     """Do it all on the sample company: make the project, train, evaluate, release, serve.
 
-    Run again, it trains only what has changed. [bold]Example:[/] quintet quickstart wrenfield --no-serve
+    Run again, it trains only what has changed, and goes on where it was stopped.
+
+    [bold]Example:[/] quintet quickstart wrenfield --no-serve
     """
     from quintet.project_files import create_project
 
@@ -96,15 +104,18 @@ def quickstart(
         create_project(folder)
         out.print(f"Made the sample company Wrenfield Health in {folder}/")
     project = Project.load(folder)
+    # Taken now, so that a port that is not free is known before minutes of training.
+    door = _open_door(project, port=port) if serve_ else None
     names = project.trained
-    found = measure_each(project, train_each(project, names))
+    with stoppable("What was done by the last checkpoint is kept; to go on, run the same command."):
+        found = measure_each(project, train_each(project, names, resume=True))
     out.print(results_table(found))
     tell_verdicts(found)
     release_all(project, found)
     keep_router(project)
     fail_unless_all(names, found)
-    if serve_:
-        _serve(project)
+    if door is not None:
+        _serve(project, door)
     else:
         out.print(f"Next: quintet serve {folder}", style="dim")
 
@@ -127,7 +138,8 @@ def serve(
 
     [bold]Example:[/] quintet serve wrenfield --port 8080
     """
-    _serve(Project.load(folder), host, port, no_keys=no_keys, log_format=log_format)
+    project = Project.load(folder)
+    _serve(project, _open_door(project, host, port, no_keys=no_keys), log_format)
 
 
 def ask(
@@ -230,27 +242,35 @@ def _load_engine(project: Project, *, tell: bool = False) -> "MixedEngine":
     )
 
 
-def _serve(
-    project: Project,
-    host: str | None = None,
-    port: int | None = None,
-    *,
-    no_keys: bool = False,
-    log_format: LogFormat | None = None,
-) -> None:
+class _Door(NamedTuple):
+    """Where is listened, and when requests there need a key."""
+
+    host: str
+    listener: "socket"
+    mode: KeyMode
+
+
+def _open_door(project: Project, host: str | None = None, port: int | None = None, *, no_keys: bool = False) -> _Door:
+    """Take the port; raise ConfigError for one that is not free, or that others reach while there are no keys."""
+    from quintet.server import process
+
+    settings = project.config.serving
+    address = (host or settings.host, settings.port if port is None else port)
+    mode = _key_mode(project, address[0], "off" if no_keys else settings.keys)
+    return _Door(address[0], process.listen(*address), mode)
+
+
+def _serve(project: Project, door: _Door, log_format: LogFormat | None = None) -> None:
     from quintet.server import process
     from quintet.server.app import create_app
     from quintet.server.logs import configure_logs
 
     settings = project.config.serving
     configure_logs(log_format or settings.logs)
-    address = (host or settings.host, settings.port if port is None else port)
-    mode = _key_mode(project, address[0], "off" if no_keys else settings.keys)
-    listener = process.listen(*address)
     with err.status("Loading the model"):
-        application = create_app(project, _load_engine(project, tell=True), mode)
-    _greet(project, address[0], listener.getsockname()[1], mode)
-    process.run(application, listener, settings)
+        application = create_app(project, _load_engine(project, tell=True), door.mode)
+    _greet(project, door.host, door.listener.getsockname()[1], door.mode)
+    process.run(application, door.listener, settings)
 
 
 def _key_mode(project: Project, host: str, mode: KeyMode) -> KeyMode:

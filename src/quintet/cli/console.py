@@ -30,6 +30,8 @@ Departments = Annotated[list[str] | None, typer.Argument(help="Departments, as n
 Folder = Annotated[Path, typer.Option("--project", "-p", help="The project folder.", show_default="here")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 HERE = Path()
+STOPPED = 130
+"""The exit code of what Ctrl+C ended, as shells have it."""
 
 
 def say_everything() -> None:
@@ -76,11 +78,23 @@ def print_json(value: object) -> None:
 
 
 @contextmanager
+def stoppable(advice: str) -> Iterator[None]:
+    """At Ctrl+C, end with the exit code of a stopped command, and say how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print(f"Stopped. {escape(advice)}", soft_wrap=True)
+        raise typer.Exit(STOPPED) from None
+
+
+@contextmanager
 def progress() -> Iterator["Progress"]:
     """Show progress bars on standard error; a task has the field `note`."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+    from quintet.cli.time_column import TimeColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeColumn(),
                TextColumn("{task.fields[note]}"))  # fmt: skip
     with Progress(*columns, console=err) as bars:
         yield bars

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from quintet.cli.console import AsJson, err, out, print_json, progress
+from quintet.cli.console import AsJson, out, print_json, progress, stoppable
 from quintet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from quintet.data.documents.teacher import TeacherSettings
 
 KEY_NAME = "QUINTET_TEACHER_KEY"
-STOPPED = 130
 
 
 def from_documents(
@@ -90,17 +89,10 @@ def _read(folder: Path, max_words: int) -> "tuple[Library, list[Passage]]":
 def _draft(passages: "list[Passage]", target: Path, settings: "TeacherSettings", questions: int) -> "Outcome":
     from quintet.data.documents.drafting import draft, state_file
 
-    try:
-        with progress() as bars:
-            task = bars.add_task("drafting", total=len(passages), note="passages")
-            return draft(passages, target, settings, questions, lambda done, _: bars.update(task, completed=done))
-    except KeyboardInterrupt:
-        err.print(
-            f"Stopped. What the teacher wrote is in {escape(str(state_file(target)))}; "
-            "run the same command again to go on.",
-            soft_wrap=True,
-        )
-        raise typer.Exit(STOPPED) from None
+    kept = f"What the teacher wrote is in {state_file(target)}; run the same command again to go on."
+    with stoppable(kept), progress() as bars:
+        task = bars.add_task("drafting", total=len(passages), note="passages")
+        return draft(passages, target, settings, questions, lambda done, _: bars.update(task, completed=done))
 
 
 def _write_fill_in(passages: "list[Passage]", target: Path) -> None:

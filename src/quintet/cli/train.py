@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from quintet.cli.console import HERE, AsJson, Departments, Folder, choose, complain, err, out, print_json, progress
+from quintet.cli.console import (
+    HERE,
+    AsJson,
+    Departments,
+    Folder,
+    choose,
+    complain,
+    err,
+    out,
+    print_json,
+    progress,
+    stoppable,
+)
 from quintet.cli.evaluate import Worth, describe, measure_each, results_table, tell_verdicts
 from quintet.cli.router import keep_router
 from quintet.config import Project
@@ -51,10 +63,11 @@ def train(
         raise ConfigError("--parallel: several processes train one run already; start it without `accelerate launch`")
     opened = Project.load(project)
     chosen = choose(opened, departments, all_)
-    experts = train_each(opened, chosen, method, force=force, resume=resume, parallel=parallel)
-    if not is_main():
-        return
-    found = measure_each(opened, experts) if evaluation else [Worth(expert) for expert in experts]
+    with stoppable("What was done by the last checkpoint is kept; to go on, run the same command with --resume."):
+        experts = train_each(opened, chosen, method, force=force, resume=resume, parallel=parallel)
+        if not is_main():
+            return
+        found = measure_each(opened, experts) if evaluation else [Worth(expert) for expert in experts]
     keep_router(opened)
     if as_json:
         print_json([describe(one) for one in found])
@@ -103,9 +116,9 @@ def fail_unless_all(names: Sequence[str], found: Sequence[Worth], *, measured: b
 
 def _planned(project: Project, name: str, method: str | None, *, alone: bool) -> list["Plan"]:
     """Return the department's plan, or none when its data or settings are wrong, which is told at once."""
-    from quintet.training.preparation import plan_run
-
     with err.status(f"Checking the data of {name}"):
+        from quintet.training.preparation import plan_run  # which takes seconds, the first time
+
         try:
             return [plan_run(project, name, method)]
         except QuintetError as error:
@@ -155,7 +168,10 @@ class _Bars:
             err.print(f"{told.department:<12} {told.text}", style=style, soft_wrap=True, markup=False)
             return
         note = "" if told.loss is None else f"loss {told.loss:.3f}"
-        self._bars.update(self._task(told), completed=told.step, total=told.steps, note=note)
+        task = self._task(told)
+        if told.steps is not None and self._bars.tasks[task].total is None:
+            self._bars.reset(task)  # the time to make it ready says nothing of the steps'
+        self._bars.update(task, completed=told.step, total=told.steps, note=note)
 
     def _task(self, step: "Step") -> "TaskID":
         key = (step.department, step.objective)

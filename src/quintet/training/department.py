@@ -25,12 +25,12 @@ class Note:
 
 @dataclass(frozen=True)
 class Step:
-    """How far one run of a department is, and its last loss."""
+    """How far one run of a department is, and its last loss; while it is made ready, of an unknown number of steps."""
 
     department: str
     objective: Objective
     step: int
-    steps: int
+    steps: int | None
     loss: float | None
 
 
@@ -62,9 +62,10 @@ def _run(project: Project, plan: Plan, start: Expert | None, listener: Listener,
     if checkpoint is not None:
         listener(Note(plan.department, f"goes on from {checkpoint}"))
 
-    def report(step: int, steps: int, loss: float | None) -> None:
+    def report(step: int, steps: int | None, loss: float | None) -> None:
         listener(Step(plan.department, plan.objective, step, steps, loss))
 
+    report(0, None, None)
     expert = train(project, plan, report, start=start, resume_from=checkpoint)
     expected = read_estimate(project, plan)
     if expected is not None and checkpoint is None:

@@ -24,6 +24,7 @@
     │   ├── TooLargeError         5   413   its body is too long
     │   └── SlowClientError       5   408   its body did not come within its time
     ├── UnknownRequestError       1   404   no answer to a request of that id is known
+    ├── NoConversationError       1   404   the key has no conversation of that id
     ├── KeyRequiredError          1   401   no key, or one that opens nothing
     ├── RoleError                 1   403   a key without the role that this takes
     ├── OriginError               1   403   a web page of an origin that may not ask
@@ -278,6 +279,18 @@ class UnknownRequestError(QuintetError):
         super().__init__(
             f"no answer to a request {request_id!r} is known; expected the X-Request-Id of an answer that was given "
             "lately, or is kept (keep_requests)"
+        )
+
+
+class NoConversationError(QuintetError):
+    """The key has no conversation of that id; whether another key has one is not said."""
+
+    status = 404
+    code = "conversation_not_found"
+
+    def __init__(self, conversation_id: str) -> None:
+        super().__init__(
+            f"there is no conversation {conversation_id!r}; expected one of those that GET /api/conversations lists"
         )
 
 

@@ -78,7 +78,7 @@ def dense(model: Model, parts: Parts, x_TI: Tensor) -> Tensor:
 @torch.inference_mode()
 def say(model: Model, mixer: Mixer, owners: Sequence[str | None], x_TI: Tensor) -> Tensor:
     kept = range(0, len(owners), 2)
-    with mixer.rows_of(owners, kept, "cpu"):
+    with mixer.mixing(mixer.mixture(owners, kept, "cpu")):
         return model(x_TI[None], kept)[0]  # type: ignore[no-any-return]
 
 

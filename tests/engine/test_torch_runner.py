@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from quintet.engine.base import Adapter
 from quintet.engine.batch import Chunk, Runner
+from quintet.engine.decode_graphs import Capture, Graph
 from quintet.engine.torch_runner import TorchRunner
 from quintet.errors import ModelError
+from tests.engine.recording import record
 from tests.engine.tiny_models import (
     ANSWER,
     BASES,
@@ -95,10 +98,10 @@ class Served:
         return Job(expert, self.virtual[expert], PROMPTS[prompt], count, arrival)
 
 
-def serve(folder: Path, base: str, kinds: Sequence[str]) -> Served:
+def serve(folder: Path, base: str, kinds: Sequence[str], capture: Capture | None = None) -> Served:
     source = make_base(folder / "base", base)
     experts: dict[str | None, Path | None] = {None: None}
-    runner = TorchRunner(str(source), "cpu", blocks=512, block_size=BLOCK_SIZE)
+    runner = TorchRunner(str(source), "cpu", blocks=512, block_size=BLOCK_SIZE, capture=capture)
     virtual: dict[str | None, int] = {None: 0}
     for kind in kinds:
         path = experts[kind] = make_expert(folder / kind, source, kind)
@@ -138,6 +141,59 @@ def test_every_architecture_answers_alone_and_mixed(tmp_path: Path, base: str) -
         assert decode(served.runner, [served.job(*pick)], number) == [served.expected(*pick)], pick
     jobs = [served.job(*pick, arrival=number * 2) for number, pick in enumerate(picked)]
     assert decode(served.runner, jobs) == [served.expected(*pick) for pick in picked]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Served:
+    """A Llama whose steps of single tokens are recorded, with experts that join the batch and one that does not."""
+    return serve(tmp_path_factory.mktemp("recorded"), "llama", [*SHARED, "full"], record)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_recorded_steps_answer_as_each_expert_alone(
+    recorded: Served, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    rng = random.Random(seed)
+    runs = _counted_runs(monkeypatch)
+    picked = [(rng.choice(list(recorded.virtual)), rng.randrange(len(PROMPTS))) for _ in range(rng.randint(2, 12))]
+    jobs = [recorded.job(*pick, arrival=rng.randint(0, 30)) for pick in picked]
+    assert decode(recorded.runner, jobs, seed) == [recorded.expected(*pick) for pick in picked]
+    assert len(runs) > 10
+
+
+@pytest.mark.parametrize("base", ["gemma2", "gemma3", "gpt2", "mistral", "phi3", "qwen3"])
+def test_recorded_steps_of_every_architecture_answer_as_its_own_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str
+) -> None:
+    runs = _counted_runs(monkeypatch)
+    served = serve(tmp_path, base, ["lora"], record)
+    for expert in served.virtual:
+        assert decode(served.runner, [served.job(expert, 2)]) == [served.expected(expert, 2)]
+    assert len(runs) > 10
+
+
+def test_an_expert_that_comes_after_steps_were_recorded_is_heard(tmp_path: Path) -> None:
+    served = serve(tmp_path, "llama", ["lora"], record)
+    decode(served.runner, [served.job("lora", 1)])
+    for number, kind in enumerate(["rslora", "ia3", "lora, many ranks"]):
+        path = served.experts[kind] = make_expert(tmp_path / kind, served.base, kind)
+        served.virtual[kind] = served.runner.load(Adapter(kind, path))
+        picked = [(kind, 1), ("lora", 1)]
+        jobs = [served.job(*pick) for pick in picked]
+        assert decode(served.runner, jobs, number) == [served.expected(*pick) for pick in picked]
+
+
+def _counted_runs(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
+    """Return a list that graphs are added to whenever they run."""
+    runs: list[Graph] = []
+    run = Graph.run
+
+    def counted(graph: Graph, inputs: Sequence[Tensor]) -> Tensor:
+        runs.append(graph)
+        return run(graph, inputs)
+
+    monkeypatch.setattr(Graph, "run", counted)
+    return runs
 
 
 @pytest.mark.parametrize("base", MORE_BASES)

@@ -23,6 +23,12 @@ LIMITS = ("max_tokens", "max_completion_tokens")
 LIMITS = ("max_tokens", "max_completion_tokens")
 UNKNOWN = {
     "POST /api/feedback",
+    "GET /api/conversations",
+    "DELETE /api/conversations",
+    "POST /api/conversations/search",
+    "GET /api/conversations/{conversation}",
+    "PUT /api/conversations/{conversation}",
+    "DELETE /api/conversations/{conversation}",
     "GET /api/experts/{name}",
     "POST /admin/releases",
     "POST /admin/rollbacks",
@@ -100,7 +106,7 @@ def test_a_few_hundred_requests_are_answered_as_described(routed_address: str) -
     found = {operation.label: check(operation, 40) for operation in operations(routed_address)}
     assert found.keys() >= ROUTES
     assert sum(map(Counter.total, found.values())) >= 200
-    # Made-up ids are of no answer that was given, and made-up names of no version.
+    # Made-up ids are of no answer that was given, made-up names of no version, and conversations are kept by key.
     refused = {label for label, statuses in found.items() if not statuses[200]}
     assert refused <= UNKNOWN, str(found)
 

@@ -80,6 +80,19 @@ class ServingConfig(Section):
     precision: Literal[Precision, "auto"] = "auto"
     cache: CacheConfig = CacheConfig()
     transcription: TranscriptionConfig | None = None
+    keep_conversations: str | None = None
+
+    @field_validator("keep_conversations")
+    @classmethod
+    def _lasts(cls, text: str | None) -> str | None:
+        if text is not None and lasting(text) is None:
+            raise ValueError("expected how long, such as 30d, 12h or 8w")
+        return text
+
+    @property
+    def keeps_conversations_for(self) -> timedelta | None:
+        """How long a conversation of the page is kept after its last change; without it, the browser keeps it."""
+        return lasting(self.keep_conversations) if self.keep_conversations else None
 
 
 class RegistryConfig(Section):

@@ -7,7 +7,7 @@ mask does for all; it enters by copying its own rows, whatever others do.
 Shapes: T tokens, E experts with scales, I inputs, O outputs, R the rows from the first to the last expert of a step.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from heapq import nlargest
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from quintet.engine.decode_graphs import rounded
 from quintet.engine.memory import lazy_zeros
 from quintet.engine.rank_space import RankSpace
 
@@ -168,15 +169,41 @@ class MixedLayer:
     output_scale_EO: Tensor | None
 
 
+@dataclass(frozen=True)
+class Mixture:
+    """What the experts of a step do to the layers, and whose the tokens are: all, and those that reach the head.
+
+    `kind` is equal where all of it but the tokens is the same, in the same memory.
+    """
+
+    layers: Mapping[str, MixedLayer]
+    tokens: Tokens
+    head_tokens: Tokens
+    kind: Hashable
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """What it says of the tokens, where all of them reach the head."""
+        return [each for each in (self.tokens.scale_T, self.tokens.others_TR) if each is not None]
+
+    def of(self, tensors: Iterator[Tensor]) -> "Mixture":
+        """Return a mixture like this of other tokens, all of which reach the head."""
+        scale_T = next(tensors)
+        tokens = Tokens(None if self.tokens.others_TR is None else next(tensors), scale_T)
+        return Mixture(self.layers, tokens, tokens, self.kind)
+
+
 class Mixer:
     """Adds the experts' parts to a model's linear layers, whose own weights stay as they are.
 
-    For one thread, except `reserve`.
+    For one thread, except `reserve`. With `even`, a step reads the rows from the first to one of few places, not to the
+    last of its experts' alone, so that few steps differ in what they read.
     """
 
-    def __init__(self, model: nn.Module, head: nn.Module | None) -> None:
+    def __init__(self, model: nn.Module, head: nn.Module | None, *, even: bool = False) -> None:
         self._model = model
         self._head = head
+        self._even = even
         self._experts: dict[str, Parts] = {}
         self._mixed: set[str] = set()
         self._rows = RankRows(0, {})
@@ -189,9 +216,8 @@ class Mixer:
         self._ranges: Mapping[str, range] = {}
         self._window = range(0)
         self._mixed_layers: Mapping[str, MixedLayer] = {}
-        self._layers: Mapping[str, MixedLayer] = {}
-        self._tokens: Tokens | None = None
-        self._head_tokens: Tokens | None = None
+        self._kind: Hashable = None
+        self._mixture: Mixture | None = None
 
     @torch.inference_mode()
     def reserve(self, digest: str, parts: Parts) -> None:
@@ -234,22 +260,29 @@ class Mixer:
         held = next((rows for rows in (now, reserved) if rows.hold(needed, layers)), None)
         return held or reserved.larger(needed, layers)
 
-    @contextmanager
-    def rows_of(self, owners: Sequence[str | None], head_rows: Sequence[int], device: Any) -> Iterator[None]:
-        """Say whose each row of the next forward is, by digest, and which rows reach the head."""
+    @property
+    def rows(self) -> RankRows:
+        """Where the low-rank parts are."""
+        return self._rows
+
+    def mixture(self, owners: Sequence[str | None], head_rows: Sequence[int], device: Any) -> Mixture | None:
+        """Bring in whose each row of the next forward is, by digest, of which some reach the head; None for no one."""
         active = {owner: self._experts[owner] for owner in dict.fromkeys(owners) if owner in self._experts}
         if not active:
-            yield
-            return
+            return None
         if active.keys() != self._settled:
             self._enter(active)
-        self._layers = self._mixed_layers
-        self._tokens = self._tokens_of(owners, device)
-        self._head_tokens = self._tokens_of([owners[row] for row in head_rows], device)
+        of_head = self._tokens_of([owners[row] for row in head_rows], device)
+        return Mixture(self._mixed_layers, self._tokens_of(owners, device), of_head, self._kind)
+
+    @contextmanager
+    def mixing(self, mixture: Mixture | None) -> Iterator[None]:
+        """Let a mixture hold in the forwards of this context."""
+        self._mixture = mixture
         try:
             yield
         finally:
-            self._layers, self._tokens, self._head_tokens = {}, None, None
+            self._mixture = None
 
     def _enter(self, active: Mapping[str, Parts]) -> None:
         """Bring experts into their rows; where they still move, the next step of the same goes on with it."""
@@ -259,11 +292,17 @@ class Mixer:
         moved = self._rows.gather(ranked)
         self._settled = frozenset() if moved else frozenset(active)
         self._ranges = {digest: self._rows.space.ranges[digest] for digest in ranked}
-        self._window = self._rows.space.window(ranked)
+        self._window = self._read(self._rows.space.window(ranked))
         if not _scaled(active).keys() <= self._scales.row.keys():
             self._scales = Scales(active)
         paths = dict.fromkeys(path for parts in active.values() for path in parts)
         self._mixed_layers = {path: self._mixed_layer(path, active) for path in paths}
+        # Objects, not their numbers: as long as somebody holds this, no other can be taken for them.
+        self._kind = (self._rows, self._window, self._scales, frozenset(_what_is_done(self._mixed_layers)))
+
+    def _read(self, window: range) -> range:
+        """Return the rows that a step reads so that it reads those of a window."""
+        return range(min(rounded(window.stop, 16), self._rows.space.capacity)) if self._even and window else window
 
     def _mixed_layer(self, path: str, active: Mapping[str, Parts]) -> MixedLayer:
         """Return what these experts do to a layer."""
@@ -301,14 +340,19 @@ class Mixer:
 
     def layer(self, path: str) -> MixedLayer | None:
         """Return what the experts of this forward do to a layer, if anything."""
-        return self._layers.get(path)
+        return self._mixture.layers.get(path) if self._mixture else None
 
     def tokens(self, of_head: bool) -> Tokens:
         """Return whose the tokens are that a layer sees."""
-        tokens = self._head_tokens if of_head else self._tokens
-        if tokens is None:
+        if self._mixture is None:
             raise RuntimeError("a layer was asked for its experts outside of a step")
-        return tokens
+        return self._mixture.head_tokens if of_head else self._mixture.tokens
+
+
+def _what_is_done(layers: Mapping[str, MixedLayer]) -> Iterator[tuple[str, bool, bool, bool]]:
+    """Yield of each layer which of the three things are done to it."""
+    for path, layer in layers.items():
+        yield path, layer.down_IR is None, layer.input_scale_EI is None, layer.output_scale_EO is None
 
 
 class _MixedLinear:

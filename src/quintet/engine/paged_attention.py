@@ -6,7 +6,7 @@ the new keys and values into the store, and each token attends to the places of 
 Shapes: T tokens of a step, N sequences, L places, H query heads, K key/value heads, D the size of a head.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -17,11 +17,14 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from quintet.engine.decode_graphs import rounded
 from quintet.engine.memory import lazy_zeros
 from quintet.errors import ModelError
 
 PAGED = "quintet_paged"
 """The name under which transformers knows this attention."""
+LEAST_READ = 64
+"""Places, where sequences are read as if they were of few lengths."""
 OTHER_ENGINE = "serve this base with the engine of transformers' own generate"
 
 
@@ -136,6 +139,40 @@ class ShapeProbe:
         return q_HTD.new_zeros(q_HTD.shape[1], q_HTD.shape[0], v_KTD.shape[2])
 
 
+@dataclass(frozen=True)
+class SinglesStep:
+    """A step of one token of each sequence, of whose numbers nothing is decided: `reads` by how far a layer looks."""
+
+    store: PagedStore
+    slots_N: Tensor
+    reads: Mapping[int | None, Reads]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that it is made of but the store."""
+        return [self.slots_N, *(each for reads in self.reads.values() for each in reads if each is not None)]
+
+    def of(self, tensors: Iterator[Tensor]) -> "SinglesStep":
+        """Return a step like this of other tensors, as many as this has."""
+        slots_N = next(tensors)
+        reads = {
+            window: Reads(next(tensors), None if own.mask is None else next(tensors))
+            for window, own in self.reads.items()
+        }
+        return SinglesStep(self.store, slots_N, reads)
+
+    def attend(self, layer: int, q_HND: Tensor, k_KND: Tensor, v_KND: Tensor, options: Options) -> Tensor:
+        """Write a layer's new keys and values, attend, and return `[N, H, D]`."""
+        self.store.write(layer, self.slots_N, k_KND.transpose(0, 1), v_KND.transpose(0, 1))
+        return attend_singles(self.store, layer, q_HND, self.reads[options.window], options)
+
+
+def attend_singles(store: PagedStore, layer: int, q_HND: Tensor, reads: Reads, options: Options) -> Tensor:
+    """Let one token of each sequence attend to what is read, and return `[N, H, D]`."""
+    k_NKLD, v_NKLD = store.read(layer, reads.slots_NL)
+    return attend(q_HND.transpose(0, 1).unsqueeze(2), k_NKLD, v_NKLD, reads.mask, options).squeeze(2)
+
+
 @dataclass
 class PagedStep:
     """One step over the store: single tokens attend together, longer spans one after the other."""
@@ -171,10 +208,16 @@ class PagedStep:
             out_THD[rows] = attend(q_HTD[None, :, rows], k_NKLD, v_NKLD, mask, options)[0].transpose(0, 1)
         return out_THD
 
+    def ahead(self, windows: Iterable[int | None]) -> SinglesStep:
+        """Return this step of single tokens with all that layers which look as far as that will ask for.
+
+        Reads are of few lengths, and masked whether there is anything to mask or not.
+        """
+        reads = {window: self._plan_singles(window, even=True) for window in windows}
+        return SinglesStep(self.store, self._slots_T, reads)
+
     def _attend_singles(self, layer: int, q_HND: Tensor, options: Options) -> Tensor:
-        slots_NL, mask = self._single_reads(options.window)
-        k_NKLD, v_NKLD = self.store.read(layer, slots_NL)
-        return attend(q_HND.transpose(0, 1).unsqueeze(2), k_NKLD, v_NKLD, mask, options).squeeze(2)
+        return attend_singles(self.store, layer, q_HND, self._single_reads(options.window), options)
 
     @staticmethod
     def _needs_no_past(span: Span, window: int | None) -> bool:
@@ -187,10 +230,11 @@ class PagedStep:
             self._reads[key] = self._plan_singles(window)
         return self._reads[key]
 
-    def _plan_singles(self, window: int | None) -> Reads:
+    def _plan_singles(self, window: int | None, *, even: bool = False) -> Reads:
         firsts = [max(0, span.end - window) if window else 0 for span in self._singles]
         counts = [span.end - first for span, first in zip(self._singles, firsts, strict=True)]
-        longest, size = max(counts), self.store.block_size
+        size = self.store.block_size
+        longest = rounded(max(counts), LEAST_READ) if even else max(counts)
         most = max(-(-span.end // size) for span in self._singles)
         tables = [(span.blocks + span.blocks[:1] * most)[:most] for span in self._singles]
         table_NB = torch.tensor(tables, device=self.device)
@@ -200,8 +244,7 @@ class PagedStep:
         # What is absent reads a place of the sequence's own: no other sequence's numbers, even masked, come in.
         place_NL = first_N1 + offset_1L.masked_fill(absent_NL, 0)
         slots_NL = table_NB.gather(1, place_NL // size) * size + place_NL % size
-        even = min(counts) == longest
-        return Reads(slots_NL, None if even else self._as_bias(absent_NL[:, None, None]))
+        return Reads(slots_NL, None if min(counts) == longest and not even else self._as_bias(absent_NL[:, None, None]))
 
     def _span_reads(self, span: Span, window: int | None) -> Reads:
         """Return the places that a span's tokens attend to: the past and themselves, each no further than itself."""

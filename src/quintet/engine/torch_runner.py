@@ -16,6 +16,7 @@ from transformers import PreTrainedConfig
 from quintet.base_model import default_dtype, pick_device
 from quintet.engine.base import Adapter, DeviceInfo
 from quintet.engine.batch import Chunk, Prepared
+from quintet.engine.decode_graphs import Capture, DecodeGraphs, capture_on_gpu, rounded
 from quintet.engine.expert import Base, Expert
 from quintet.engine.expert_memory import (
     affordable_bytes,
@@ -57,6 +58,8 @@ class TorchRunner:
     most 4 GiB; never more than 256 sequences of full length need, never fewer than one needs. `expert_memory` is half
     of what then is left. Answers are those of PEFT's or transformers' own greedy generation, exactly in float32; in
     lower precision up to its rounding.
+    Where there is a `capture`, as by default there is on a GPU, steps of single tokens on the shared base are recorded
+    and launched as a whole.
     With `int8` the linear layers' weights are rounded to 8 bits, fully trained experts' too; adapters' own are not.
     """
 
@@ -69,6 +72,7 @@ class TorchRunner:
         block_size: int = 16,
         *,
         int8: bool = False,
+        capture: Capture | None = None,
     ) -> None:
         self._device = device or pick_device()
         self._source = source
@@ -76,7 +80,7 @@ class TorchRunner:
         self._load = partial(load_to_round if int8 else load_paged, device=self._device, dtype=self._dtype)
         self._model: Any = self._load(source)
         with finding_siblings(self._model) as self._siblings:
-            shapes = _probe(self._model)
+            probe = _probe(self._model)
         self._packing = packing_of(self._dtype, self._device, int8=int8)
         # Before any layer is packed or mixed: adapters that PEFT computes are built on views of the plain ones.
         self._plain: Any = None if self._packing else shared_view(self._model)
@@ -84,11 +88,14 @@ class TorchRunner:
         self._pack(self._model, torch.get_num_threads())
         self.context_length = _context_length(self._model.config)
         self.block_size = block_size
-        self.blocks = blocks or self._affordable(shapes)
-        self._store = PagedStore(shapes, self.blocks, block_size, self._device, self._dtype)
+        self.blocks = blocks or self._affordable(probe.shapes)
+        self._store = PagedStore(probe.shapes, self.blocks + 1, block_size, self._device, self._dtype)
         self.expert_memory = affordable_bytes(self._device, model_bytes(self._model) + self._store.bytes)
-        self._base = Base(skeleton, shapes, self._device, self._template, self._load)
-        self._mixer = Mixer(self._model, self._model.get_output_embeddings())
+        self._base = Base(skeleton, probe.shapes, self._device, self._template, self._load)
+        capture = capture or (capture_on_gpu() if self._device.startswith("cuda") else None)
+        self._graphs = DecodeGraphs(capture) if capture else None
+        self._windows = list(dict.fromkeys(probe.windows.values()))
+        self._mixer = Mixer(self._model, self._model.get_output_embeddings(), even=bool(capture))
         self._experts: dict[str, Expert] = {}
 
     @property
@@ -175,7 +182,7 @@ class TorchRunner:
 
     def _check_fits(self, model: Any, folder: Path) -> None:
         """Raise ModelError when a model keeps or says other things than the base does."""
-        found = (_probe(model), model.get_output_embeddings().out_features)
+        found = (_probe(model).shapes, model.get_output_embeddings().out_features)
         if found != (self._store.shapes, self.vocabulary):
             raise ModelError(f"the model in {folder} is of another shape than the base, with which it shares a "
                              "store of keys and values; serve it as a base of its own, or train it anew")  # fmt: skip
@@ -210,12 +217,14 @@ class TorchRunner:
         """Compute chunks that one model computes; return logits `[chunks that want them, vocabulary]`."""
         expert = self._expert(group[0])
         model = self._model if expert.model is None else expert.model
+        if self._graphs and expert.model is None and all(_goes_on(chunk) for chunk in group):
+            return self._go_on(group, self._graphs)
         row = _Row()
         for chunk in group:
             self._write_states(chunk)
             row.append(chunk, self._expert(chunk).embeddings)
         step = PagedStep(self._store, row.spans, self._device, self._dtype)
-        with stepping(step), self._mixer.rows_of(row.owners, row.kept, self._device):
+        with stepping(step), self._mixer.mixing(self._mixer.mixture(row.owners, row.kept, self._device)):
             out = model(
                 **self._inputs(model, row),
                 position_ids=torch.tensor([row.positions], device=self._device),
@@ -223,6 +232,29 @@ class TorchRunner:
                 logits_to_keep=torch.tensor(row.kept, dtype=torch.long, device=self._device),
             )
         return out.logits[0]  # type: ignore[no-any-return]
+
+    def _go_on(self, group: Sequence[Chunk], graphs: DecodeGraphs) -> Tensor:
+        """Compute single tokens on the shared base; return logits `[chunks, vocabulary]` that the next call changes."""
+        row = _Row()
+        for chunk in group:
+            row.append(chunk, None)
+        # Tokens of nobody, whose keys and values lie behind all blocks.
+        for _ in range(rounded(len(group), 1) - len(group)):
+            row.append(Chunk(None, (0,), 0, 0, (self.blocks,), True), None)
+        step = PagedStep(self._store, row.spans, self._device, self._dtype).ahead(self._windows)
+        mixture = self._mixer.mixture(row.owners, row.kept, self._device)
+        places = torch.tensor([row.ids, row.positions], device=self._device)
+        inputs = [places, *step.tensors, *(mixture.tensors if mixture else ())]
+
+        def compute(given: Sequence[Tensor]) -> Tensor:
+            ids_1N, positions_1N = given[0][:1], given[0][1:]
+            rest = iter(given[1:])
+            with stepping(step.of(rest)), self._mixer.mixing(mixture.of(rest) if mixture else None):
+                out = self._model(input_ids=ids_1N, position_ids=positions_1N, use_cache=False)
+            return out.logits[0]  # type: ignore[no-any-return]
+
+        kind = mixture.kind if mixture else None
+        return graphs.run(self._mixer.rows, kind, inputs, compute)[: len(group)]
 
     def _write_states(self, chunk: Chunk) -> None:
         """Put the keys and values of prefix tuning in front of a sequence that begins."""
@@ -282,8 +314,11 @@ class _Row:
             self.kept.append(len(self.ids) - 1)
 
 
-def _probe(model: Any) -> dict[int, LayerShape]:
-    """Return what each layer keeps of a token; raise ModelError for a model that keeps or wants anything else."""
+def _probe(model: Any) -> ShapeProbe:
+    """Return what each layer keeps of a token, and how far back it looks.
+
+    Raises ModelError for a model that keeps or wants anything else.
+    """
     config: Any = model.config.get_text_config()
     probe = ShapeProbe()
     token = torch.zeros(1, 1, dtype=torch.long, device=model.device)
@@ -295,7 +330,12 @@ def _probe(model: Any) -> dict[int, LayerShape]:
         raise ModelError(f"{type(model).__name__} {problem} ({error}); {OTHER_ENGINE}") from error
     if sorted(probe.shapes) != list(range(config.num_hidden_layers)) or _hides_places(config, probe):
         raise ModelError(f"{type(model).__name__} {problem}; {OTHER_ENGINE}")
-    return probe.shapes
+    return probe
+
+
+def _goes_on(chunk: Chunk) -> bool:
+    """Whether a chunk is the next token of a sequence that has begun."""
+    return len(chunk.ids) == 1 and chunk.start > 0 and chunk.wants_logits
 
 
 def _hides_places(config: Any, probe: ShapeProbe) -> bool:

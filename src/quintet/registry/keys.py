@@ -22,6 +22,7 @@ from quintet.config import Project
 from quintet.errors import ConfigError, RegistryError
 from quintet.registry.audit import write_act
 from quintet.registry.budgets import Budget, Standing, standing_now
+from quintet.registry.conversations import delete_all_of
 from quintet.registry.database import reading, writing
 from quintet.registry.tables import BudgetRow, KeyRow
 
@@ -123,6 +124,8 @@ def list_keys(project: Project) -> list[Key]:
 def revoke_key(project: Project, key_id: str, *, reason: str | None = None, by: str | None = None) -> Key:
     """Have a key open nothing any more, from the next request on; one that was revoked stays as it is.
 
+    Its conversations go with it: nobody could read them any more.
+
     Raises RegistryError when there is none of that id, without showing what was given: it may be a whole key.
     """
     with writing(project) as session:
@@ -134,6 +137,7 @@ def revoke_key(project: Project, key_id: str, *, reason: str | None = None, by: 
             )
         if row.revoked_at is None:
             row.revoked_at = datetime.now(UTC)
+            delete_all_of(session, key_id)
             write_act(session, "revoke key", key_id=key_id, by=by, reason=reason, name=row.name)
             session.flush()
         return _key_of(*_rows(session, _ONE, key_id)[0])

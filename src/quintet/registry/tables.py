@@ -159,6 +159,18 @@ class BudgetRow(Table):
     started: Mapped[int] = mapped_column(BigInteger)
 
 
+class ConversationRow(Table):
+    """A conversation that the holder of a key had on the page, as the page wrote it; `at` is when it last changed."""
+
+    __tablename__ = "conversations"
+
+    key_id: Mapped[str] = mapped_column(ForeignKey("keys.id"), primary_key=True)
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    title: Mapped[str] = mapped_column(Text)
+    content: Mapped[dict[str, Any]]
+
+
 class AuditRow(Table):
     """One act on a department, a version of one, a key, or the whole; rows are added and never changed.
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from quintet.config import Project
 from quintet.errors import QuintetError, UnknownRequestError
+from quintet.registry.conversations import forget_conversations
 from quintet.registry.feedback import Answered, Opinion, find_kept, forget_old, give_feedback, keep_request
 from quintet.server.current import Current
 from quintet.server.recording import RequestRecord
@@ -87,10 +88,14 @@ class RecentAnswers:
         """Delete what may not be kept any longer, now and every hour."""
         while True:
             try:
-                await self._use_registry(lambda: forget_old(self._current.project, datetime.now(UTC)))
+                await self._use_registry(self._forget)
             except QuintetError as error:
                 logger.warning("what may not be kept any longer is not deleted: %s", error)
             await asyncio.sleep(FORGETTING_SECONDS)
+
+    def _forget(self) -> None:
+        forget_old(self._current.project, datetime.now(UTC))
+        forget_conversations(self._current.project, datetime.now(UTC))
 
     async def _use_registry(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -17,6 +17,7 @@ from quintet.server import (
     metering,
     recording,
     routes_admin,
+    routes_conversations,
     routes_departments,
     routes_experts,
     routes_feedback,
@@ -85,6 +86,7 @@ def create_app(
     app.include_router(routes_openai.router)
     app.include_router(routes_experts.router)
     app.include_router(routes_feedback.router)
+    app.include_router(routes_conversations.router)
     app.include_router(routes_files.router)
     app.include_router(routes_mcp.router)
     app.include_router(routes_departments.router)

@@ -76,6 +76,7 @@ async def me(served: Served, caller: Called) -> Me:
         expires_at=account.key.expires_at if account else None,
         budgets=[BudgetEntry.of(one) for one in account.standings] if account else [],
         hears=served.project.config.serving.transcription is not None,
+        keeps_conversations=served.project.config.serving.keep_conversations if account else None,
     )
 
 

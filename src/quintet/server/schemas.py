@@ -195,7 +195,7 @@ class BudgetEntry(BaseModel):
 class Me(BaseModel):
     """Who asks: the id and the name of their key, both null where none is needed, and what they may.
 
-    `hears` is whether the server has recordings transcribed.
+    `hears` is whether the server has recordings transcribed, `keeps_conversations` how long it keeps the key's.
     """
 
     company: str
@@ -205,6 +205,7 @@ class Me(BaseModel):
     expires_at: datetime | None
     budgets: list[BudgetEntry]
     hears: bool
+    keeps_conversations: str | None
 
 
 class KeyEntry(BaseModel):
@@ -286,6 +287,10 @@ REFUSED: dict[int | str, dict[str, Any]] = {
 }
 UNKNOWN_REQUEST: dict[int | str, dict[str, Any]] = {
     404: {"model": ErrorAnswer, "description": "No answer to a request of that id is known."}
+}
+NO_CONVERSATION: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorAnswer, "description": "It is too long, or one too many, or none are kept here."},
+    404: {"model": ErrorAnswer, "description": "The key has no conversation of that id."},
 }
 OVER_BUDGET: dict[int | str, dict[str, Any]] = {
     429: {"model": ErrorAnswer, "description": "The key's budget is used up, or too many wait; see Retry-After."}

@@ -46,7 +46,7 @@ async function open() {
   if (server.needs_key && !key.get()) throw new ApiError(401, { code: "no_key" });
   const me = await get("api/me");
   const mayAsk = me.roles.includes("ask");
-  const [models, conversations] = await Promise.all([mayAsk ? loadModels() : [], Conversations.open(me.key ?? "anyone")]);
+  const [models, conversations] = await Promise.all([mayAsk ? loadModels() : [], Conversations.open(me)]);
   document.title = `${me.company} · Quintet`;
   return { me, models, conversations, mayAsk, isAdmin: me.roles.includes("admin") };
 }

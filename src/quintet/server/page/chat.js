@@ -1,5 +1,6 @@
 // The conversation that is open: its turns, and the place to write the next question.
 import { Composer } from "./composer.js";
+import { Loading } from "./dialogs.js";
 import { takenBy } from "./files.js";
 import { html, useEffect, useLayoutEffect, useRef, useState } from "./html.js";
 import { IconButton } from "./icons.js";
@@ -39,15 +40,16 @@ export function ChatView({ session, menu }) {
       <${Picker} models=${models} value=${model} choose=${chooseAndWrite} /></header>
     <div class="scroller" ref=${scroller} tabindex="0" role="region" aria-label="Conversation"
       onScroll=${(event) => setAtEnd(atEnd(event.currentTarget))}>
+      ${current && !current.turns && !conversations.problem && html`<div class="turns"><${Loading} /></div>`}
       ${current
-        ? html`<ol class="turns">${current.turns.map((turn, number) => html`<${Turn} key=${number} turn=${turn} number=${number} session=${session}
+        ? current.turns && html`<ol class="turns">${current.turns.map((turn, number) => html`<${Turn} key=${number} turn=${turn} number=${number} session=${session}
             isLast=${number === current.turns.length - 1} isRunning=${isRunning} model=${model} />`)}</ol>`
         : html`<${Welcome} company=${me.company} models=${models} choose=${chooseAndWrite} model=${model} />`}
     </div>
     <div class="composing">
       ${!isAtEnd && current && html`<${IconButton} icon="down-arrow" label="To the newest" class="to-end" onClick=${() => setAtEnd(true)} />`}
       <${Composer} key=${conversations.currentId ?? "new"} send=${ask} stop=${() => conversations.stop()} isRunning=${isRunning}
-        draft=${draft} setDraft=${setDraft} placeholder=${placeholderFor(model)} takesFiles hears=${me.hears} taken=${takenBy(current)} isReady=${models.some((one) => one.name === model && one.ready)} />
+        draft=${draft} setDraft=${setDraft} placeholder=${placeholderFor(model)} takesFiles hears=${me.hears} taken=${takenBy(current)} isReady=${models.some((one) => one.name === model && one.ready) && (!current || current.turns !== undefined)} />
     </div>
     <p class="hidden" role="status">${statusOf(current)}</p>
   </div>`;
@@ -116,7 +118,7 @@ function useKeys(conversations, isRunning) {
 
 /** What is told to those who do not see the answer come. */
 function statusOf(conversation) {
-  const turn = conversation?.turns.at(-1);
+  const turn = conversation?.turns?.at(-1);
   const answer = turn?.answers[turn.shown];
   if (!answer) return "";
   const who = nameOf(answer.department ?? answer.model);

@@ -1,28 +1,41 @@
 // The conversations of one person, and what is under way in them. Draws nothing.
 //
-// A conversation is a list of turns; a turn is a question and the answers to it, of which one is shown.
-import { newAnswer, stream } from "./answering.js";
+// A conversation is a list of turns; a turn is a question and the answers to it, of which one is shown. One that is kept
+// elsewhere has no turns before it is opened.
+import { describe, newAnswer, stream } from "./answering.js";
 import { Observable } from "./observable.js";
-import { Storage } from "./storage.js";
+import { BrowserStorage, ServerStorage } from "./storage.js";
+
+const TYPING_MS = 200;
 
 export class Conversations extends Observable {
   list = [];
   currentId = null;
+  /** What went wrong when something was last kept or fetched, in words. */
+  problem = null;
+  #words = "";
+  #found = null;
   #storage = null;
   #running = new Map();
 
-  static async open(owner) {
+  /** Find those of whoever is signed in, where the server says that they are kept. */
+  static async open(me) {
     const made = new Conversations();
-    made.#storage = await Storage.open(owner);
+    const howLong = me.keeps_conversations;
+    made.#storage = howLong ? new ServerStorage(howLong) : await BrowserStorage.open(me.key ?? "anyone");
     made.list = (await made.#storage.all()).sort((a, b) => b.updated - a.updated);
-    for (const answer of made.list.flatMap((one) => one.turns.flatMap((turn) => turn.answers))) {
-      if (answer.state === "waiting" || answer.state === "streaming") answer.state = "stopped";
-    }
+    for (const one of made.list) if (one.turns) endTurns(one.turns);
     return made;
   }
 
-  get keeps() {
-    return this.#storage.keeps;
+  /** Where they are kept: `from`, as in "goes from", and `said`, as a sentence. */
+  get place() {
+    return this.#storage.place;
+  }
+
+  /** Those that are looked for, or all. */
+  get shown() {
+    return this.#found ? this.list.filter((one) => this.#found.has(one.id)) : this.list;
   }
 
   get current() {
@@ -39,9 +52,23 @@ export class Conversations extends Observable {
     this.changed();
   }
 
-  select(id) {
+  async select(id) {
     this.currentId = id;
     this.changed();
+    await this.load(id);
+  }
+
+  /** Return a conversation with all that was said; null where it is gone. */
+  async load(id) {
+    const conversation = this.list.find((one) => one.id === id);
+    if (conversation?.turns) return conversation;
+    return this.#try(async () => {
+      const { created, turns } = await this.#storage.load(id);
+      endTurns(turns);
+      // It may have come meanwhile, and have been gone on with.
+      if (!conversation.turns) Object.assign(conversation, { created, turns });
+      return conversation;
+    });
   }
 
   /** Ask the model a question, in the conversation that is open or a new one. */
@@ -74,8 +101,9 @@ export class Conversations extends Observable {
     this.#running.get(this.currentId)?.abort();
   }
 
-  rename(id, title) {
-    const conversation = this.list.find((one) => one.id === id);
+  async rename(id, title) {
+    const conversation = await this.load(id);
+    if (!conversation) return;
     conversation.title = title.trim() || conversation.title;
     this.#keep(conversation);
   }
@@ -84,7 +112,7 @@ export class Conversations extends Observable {
     this.#running.get(id)?.abort();
     this.list = this.list.filter((one) => one.id !== id);
     if (this.currentId === id) this.currentId = null;
-    this.#storage.remove(id);
+    this.#try(() => this.#storage.remove(id));
     this.changed();
   }
 
@@ -92,7 +120,7 @@ export class Conversations extends Observable {
     for (const running of this.#running.values()) running.abort();
     this.list = [];
     this.currentId = null;
-    this.#storage.clear();
+    this.#try(() => this.#storage.clear());
     this.changed();
   }
 
@@ -102,9 +130,15 @@ export class Conversations extends Observable {
     this.#keep(this.current);
   }
 
-  find(words) {
-    const wanted = words.trim().toLocaleLowerCase();
-    return wanted ? this.list.filter((one) => textOf(one).includes(wanted)) : this.list;
+  /** Look for words; what has them is shown, until others are looked for. */
+  async search(words) {
+    this.#words = words.trim();
+    const wanted = this.#words;
+    await new Promise((resolve) => setTimeout(resolve, TYPING_MS));
+    const found = wanted && wanted === this.#words ? await this.#try(() => this.#storage.search(wanted, this.list)) : null;
+    if (wanted !== this.#words) return;
+    this.#found = found && new Set(found);
+    this.changed();
   }
 
   #begin(question) {
@@ -138,9 +172,24 @@ export class Conversations extends Observable {
     this.list.sort((a, b) => b.updated - a.updated);
     this.changed();
     // Not when it was deleted meanwhile.
-    if (this.list.includes(conversation)) {
-      this.#storage.put(conversation).catch((error) => console.info("not kept:", error.message));
+    if (this.list.includes(conversation)) this.#try(() => this.#storage.put(conversation));
+  }
+
+  /** Return what comes of it; where it fails, say so, and return null. */
+  async #try(work) {
+    try {
+      const found = await work();
+      if (this.problem) this.#say(null);
+      return found;
+    } catch (error) {
+      this.#say(describe(error).message);
+      return null;
     }
+  }
+
+  #say(problem) {
+    this.problem = problem;
+    this.changed();
   }
 }
 
@@ -161,9 +210,11 @@ export function contentOf({ question, files }) {
   return [...texts, question].filter(Boolean).join("\n\n");
 }
 
-function textOf(conversation) {
-  const said = conversation.turns.flatMap((turn) => [turn.question, ...turn.answers.map((one) => one.text)]);
-  return [conversation.title, ...said].join("\n").toLocaleLowerCase();
+/** Have no answer wait for what a page that is gone was told. */
+function endTurns(turns) {
+  for (const answer of turns.flatMap((turn) => turn.answers)) {
+    if (answer.state === "waiting" || answer.state === "streaming") answer.state = "stopped";
+  }
 }
 
 function newId() {

@@ -26,7 +26,7 @@ export function noteOn(file) {
 
 /** Return how many tokens of the context a conversation takes already, as the last answer counted them. */
 export function takenBy(conversation) {
-  const counted = conversation?.turns.map((turn) => turn.answers[turn.shown]).filter((answer) => answer?.promptTokens);
+  const counted = conversation?.turns?.map((turn) => turn.answers[turn.shown]).filter((answer) => answer?.promptTokens);
   const last = counted?.at(-1);
   return last ? last.promptTokens + (last.tokens ?? 0) : 0;
 }

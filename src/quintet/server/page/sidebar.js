@@ -19,7 +19,11 @@ export function Sidebar({ session, view, isOpen, close, leave, help }) {
   useChanges(conversations);
   const [words, setWords] = useState("");
   const [deleting, setDeleting] = useState(null);
-  const found = conversations.find(words);
+  const found = conversations.shown;
+  const search = (event) => {
+    setWords(event.target.value);
+    conversations.search(event.target.value);
+  };
   const begin = () => {
     conversations.leave();
     location.hash = "#/chat";
@@ -34,14 +38,15 @@ export function Sidebar({ session, view, isOpen, close, leave, help }) {
     </div>
     ${session.mayAsk && html`<button type="button" class="new" onClick=${begin}><${Icon} name="plus" />New conversation</button>
     <label class="search"><${Icon} name="search" /><span class="hidden">Search conversations</span>
-      <input type="search" placeholder="Search" value=${words} onInput=${(event) => setWords(event.target.value)} /></label>`}
+      <input type="search" placeholder="Search" value=${words} onInput=${search} /></label>`}
+    ${conversations.problem && html`<p class="problem" role="alert">${conversations.problem}</p>`}
     <div class="conversations" tabindex="-1">
       ${grouped(found).map(([day, list]) => html`<section key=${day} aria-label=${day}>
         <h2>${day}</h2>
         <ul>${list.map((one) => html`<${Entry} key=${one.id} conversation=${one} conversations=${conversations} remove=${() => setDeleting(one)} close=${close} />`)}</ul>
       </section>`)}
       ${words && !found.length && html`<p class="quiet">Nothing with “${words}”.</p>`}
-      ${session.mayAsk && !words && !conversations.list.length && html`<p class="quiet">${conversations.keeps ? "Conversations are kept in this browser." : "This browser keeps nothing: conversations end with the page."}</p>`}
+      ${session.mayAsk && !words && !conversations.list.length && html`<p class="quiet">${conversations.place.said}</p>`}
     </div>
     <ul class="views">${VIEWS.filter((one) => one.isFor(session)).map((one) => html`<li key=${one.name}>
       <a href=${`#/${one.name}`} aria-current=${view === one.name ? "page" : undefined} onClick=${close}><${Icon} name=${one.icon} />${one.label}</a></li>`)}</ul>
@@ -53,7 +58,7 @@ export function Sidebar({ session, view, isOpen, close, leave, help }) {
     </div>
     ${deleting && html`<${Confirm}
       title=${deleting === "all" ? "Delete all conversations?" : "Delete this conversation?"}
-      text=${deleting === "all" ? `All ${conversations.list.length} go from this browser, and cannot be had back.` : `“${deleting.title}” goes from this browser, and cannot be had back.`}
+      text=${deleting === "all" ? `All ${conversations.list.length} go from ${conversations.place.from}, and cannot be had back.` : `“${deleting.title}” goes from ${conversations.place.from}, and cannot be had back.`}
       action="Delete"
       confirmed=${() => (deleting === "all" ? conversations.removeAll() : conversations.remove(deleting.id))}
       close=${() => setDeleting(null)} />`}
@@ -86,12 +91,16 @@ function Entry({ conversation, conversations, remove, close }) {
     conversations.rename(conversation.id, entry.current.querySelector("input").value);
     setRenaming(false);
   };
+  const save = async (ending, write) => {
+    const whole = await conversations.load(conversation.id);
+    if (whole) download(whole, ending, write(whole));
+  };
   const menu = (act) => () => {
     setOpen(false);
     act();
   };
   if (isRenaming) {
-    return html`<li ref=${entry}><form onSubmit=${rename}><input class="rename" aria-label="Title" defaultValue=${conversation.title} dir="auto"
+    return html`<li ref=${entry}><form onSubmit=${rename}><input class="rename" aria-label="Title" maxlength="200" defaultValue=${conversation.title} dir="auto"
       ref=${(input) => input?.focus()} onBlur=${rename} onKeyDown=${(event) => event.key === "Escape" && setRenaming(false)} /></form></li>`;
   }
   return html`<li ref=${entry} class=${isOpen ? "open" : ""}>
@@ -99,8 +108,8 @@ function Entry({ conversation, conversations, remove, close }) {
     <${IconButton} icon="more" label=${`More for “${conversation.title}”`} aria-expanded=${isOpen} onClick=${() => setOpen(!isOpen)} />
     ${isOpen && html`<div class="menu">
       <button type="button" onClick=${menu(() => setRenaming(true))}><${Icon} name="edit" />Rename</button>
-      <button type="button" onClick=${menu(() => download(conversation, "md", toMarkdown(conversation)))}><${Icon} name="download" />Save as Markdown</button>
-      <button type="button" onClick=${menu(() => download(conversation, "json", JSON.stringify(conversation, null, 2)))}><${Icon} name="download" />Save as JSON</button>
+      <button type="button" onClick=${menu(() => save("md", toMarkdown))}><${Icon} name="download" />Save as Markdown</button>
+      <button type="button" onClick=${menu(() => save("json", (whole) => JSON.stringify(whole, null, 2)))}><${Icon} name="download" />Save as JSON</button>
       <button type="button" class="danger" onClick=${menu(remove)}><${Icon} name="trash" />Delete</button>
     </div>`}
   </li>`;

@@ -1,13 +1,16 @@
-// Conversations, kept in this browser: a database for each key, so that two people at one machine do not meet.
-// Where the browser keeps nothing (a private window), they last as long as the page.
+// Where conversations are kept. In this browser: a database for each key, so that two people at one machine do not meet;
+// where the browser keeps nothing (a private window), they last as long as the page. Or on the server, where it says so.
+import { get, send } from "./api.js";
 
 const STORE = "conversations";
+const PATH = "api/conversations";
 
-export class Storage {
+/** Keeps conversations in the browser; all of them are at hand. */
+export class BrowserStorage {
   #database = null;
 
   static async open(owner) {
-    const storage = new Storage();
+    const storage = new BrowserStorage();
     try {
       const opening = indexedDB.open(`quintet:${owner}`, 1);
       opening.onupgradeneeded = () => opening.result.createObjectStore(STORE, { keyPath: "id" });
@@ -18,8 +21,16 @@ export class Storage {
     return storage;
   }
 
-  get keeps() {
-    return this.#database !== null;
+  get place() {
+    return this.#database === null
+      ? { from: "this page", said: "This browser keeps nothing: conversations end with the page." }
+      : { from: "this browser", said: "Conversations are kept in this browser." };
+  }
+
+  /** Return the ids of those of a list that have the words in them. */
+  search(words, list) {
+    const wanted = words.toLocaleLowerCase();
+    return list.filter((one) => textOf(one).includes(wanted)).map((one) => one.id);
   }
 
   async all() {
@@ -41,6 +52,59 @@ export class Storage {
   async #write(work) {
     if (this.#database) await done(work(this.#database.transaction(STORE, "readwrite").objectStore(STORE)));
   }
+}
+
+/** Keeps conversations on the server; what was said in one is fetched when it is opened. */
+export class ServerStorage {
+  #writing = Promise.resolve();
+
+  constructor(howLong) {
+    this.place = { from: "the server", said: `Conversations are kept on the server, until ${inWords(howLong)} after the last question.` };
+  }
+
+  async all() {
+    const { conversations } = await get(PATH);
+    return conversations;
+  }
+
+  load(id) {
+    return get(`${PATH}/${id}`);
+  }
+
+  async search(words) {
+    const { conversations } = await get(`${PATH}/search`, { json: { words } });
+    return conversations.map((one) => one.id);
+  }
+
+  put({ id, title, created, turns }) {
+    const json = structuredClone({ title, created, turns });
+    return this.#inTurn(() => send(`${PATH}/${id}`, { method: "PUT", json }));
+  }
+
+  remove(id) {
+    return this.#inTurn(() => send(`${PATH}/${id}`, { method: "DELETE" }));
+  }
+
+  clear() {
+    return this.#inTurn(() => send(PATH, { method: "DELETE" }));
+  }
+
+  /** Write one after the other: the last is to be what is kept. */
+  #inTurn(work) {
+    this.#writing = this.#writing.then(work, work);
+    return this.#writing;
+  }
+}
+
+const UNITS = { m: "minutes", h: "hours", d: "days", w: "weeks" };
+
+function inWords(howLong) {
+  return `${howLong.slice(0, -1)} ${UNITS[howLong.at(-1)]}`;
+}
+
+function textOf(conversation) {
+  const said = conversation.turns.flatMap((turn) => [turn.question, ...turn.answers.map((one) => one.text)]);
+  return [conversation.title, ...said].join("\n").toLocaleLowerCase();
 }
 
 function done(request) {

@@ -1,0 +1,119 @@
+"""A step's kernels, recorded once and launched at once from then on. Knows no models, experts or sequences.
+
+On a GPU a small model's step is over before Python has said what all of it is: some thousand kernels, each launched by
+itself. A graph has them all, with the addresses that they read and write; only what is at these addresses changes.
+What a graph says is compared with what was said without it before anybody is answered by it.
+"""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Compute = Callable[[Sequence[Tensor]], Tensor]
+Capture = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
+"""Records some work; returns what does it again, and where its result then is."""
+MOST_GRAPHS = 128
+MOST_APART = 0.02
+"""Of the length of the logits: kernels that are chosen anew may round otherwise, and no more."""
+
+logger = logging.getLogger("quintet.engine")
+
+
+def rounded(count: int, least: int) -> int:
+    """Return the next size that graphs are made for: at most a quarter more, so that few sizes do for all counts."""
+    step = max(least, (1 << max(count, 1).bit_length() - 1) // 4)
+    return -(-count // step) * step
+
+
+def capture_on_gpu() -> Capture:
+    """Return what records CUDA graphs, whose results all lie in one pool: each is read before another is launched."""
+    pool = torch.cuda.graph_pool_handle()
+
+    def capture(work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        graph = torch.cuda.CUDAGraph()
+        # Other threads read experts meanwhile, and may.
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+            result = work()
+        return graph.replay, result
+
+    return capture
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Recorded work, the tensors it reads, and where its result is when it is done."""
+
+    inputs: Sequence[Tensor]
+    replay: Callable[[], None]
+    result: Tensor
+
+    def run(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Do the work with other numbers of the same shapes; the result holds until the next graph runs."""
+        for own, new in zip(self.inputs, inputs, strict=True):
+            own.copy_(new)
+        self.replay()
+        return self.result
+
+
+class DecodeGraphs:
+    """Graphs by what they are for, the least recently used of which are let go."""
+
+    def __init__(self, capture: Capture) -> None:
+        self._capture: Capture | None = capture
+        self._owner: object = None
+        self._graphs: OrderedDict[Hashable, Graph] = OrderedDict()
+        self._met: set[Hashable] = set()
+
+    def run(self, owner: object, kind: Hashable, inputs: Sequence[Tensor], compute: Compute) -> Tensor:
+        """Return what `compute` makes of the inputs, of whose numbers it may decide nothing.
+
+        `kind` is all else that it depends on. `owner` has the memory that graphs read: with another one, all are let
+        go. What comes a second time is recorded; what comes once is not worth it.
+        """
+        if owner is not self._owner:
+            self._clear()
+            self._owner = owner
+        key = (kind, tuple(each.shape for each in inputs))
+        if key in self._graphs:
+            self._graphs.move_to_end(key)
+            return self._graphs[key].run(inputs)
+        result = compute(inputs)
+        if self._capture and key in self._met:
+            self._record(self._capture, key, inputs, compute, result)
+        self._met.add(key)
+        return result
+
+    def _record(
+        self, capture: Capture, key: Hashable, inputs: Sequence[Tensor], compute: Compute, expected: Tensor
+    ) -> None:
+        own = [each.clone() for each in inputs]
+        try:
+            replay, result = capture(lambda: compute(own))
+            replay()
+        except RuntimeError as error:
+            self._give_up(f"it cannot be recorded ({str(error).splitlines()[0]})")
+            return
+        if (apart := _apart(result, expected)) > MOST_APART:
+            self._give_up(f"what was recorded says something else ({apart:.3f} apart)")
+            return
+        self._graphs[key] = Graph(own, replay, result)
+        if len(self._graphs) > MOST_GRAPHS:
+            self._graphs.popitem(last=False)
+
+    def _give_up(self, why: str) -> None:
+        logger.warning("steps are launched kernel by kernel, which is slower: %s", why)
+        self._capture = None
+        self._clear()
+
+    def _clear(self) -> None:
+        self._graphs.clear()
+        self._met.clear()
+
+
+def _apart(result: Tensor, expected: Tensor) -> float:
+    """Return how far a result is from what was expected, as a share of its length."""
+    return float((result.float() - expected.float()).norm() / expected.float().norm().clamp_min(1e-12))

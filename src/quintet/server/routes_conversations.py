@@ -1,0 +1,102 @@
+"""The conversations of whoever asks, where the server is to keep them. Answers no questions, shows nobody another's.
+
+A conversation belongs to the key that it was had with. What is looked for comes in a body: addresses are logged.
+"""
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from starlette.status import HTTP_204_NO_CONTENT
+
+from quintet.errors import RequestError
+from quintet.registry.conversations import (
+    Summary,
+    delete_conversation,
+    delete_conversations,
+    find_conversation,
+    keep_conversation,
+    list_conversations,
+)
+from quintet.server.auth import NEEDS_KEY, Called, may_ask
+from quintet.server.schemas import NO_CONVERSATION, REFUSED
+from quintet.server.schemas_conversations import (
+    ConversationAnswer,
+    ConversationBody,
+    ConversationsAnswer,
+    ConversationSummary,
+    Id,
+    WantedConversations,
+)
+from quintet.server.services import Served
+
+router = APIRouter(
+    prefix="/api/conversations",
+    tags=["conversations"],
+    dependencies=[*NEEDS_KEY, Depends(may_ask)],
+    responses={**REFUSED, **NO_CONVERSATION},
+)
+
+
+async def _key(served: Served, caller: Called) -> str:
+    """Return whose conversations it is about; raise RequestError where none are kept."""
+    if served.project.config.serving.keep_conversations is None:
+        raise RequestError(
+            "this server keeps no conversations; serving.keep_conversations in quintet.yaml says for how long it does",
+            code="conversations_not_kept",
+        )
+    if caller.account is None:
+        raise RequestError(
+            "conversations are kept by key, and this request came without one; quintet keys create makes one",
+            code="conversations_not_kept",
+        )
+    return caller.account.key_id
+
+
+Owner = Annotated[str, Depends(_key)]
+
+
+@router.get("", summary="The conversations of the key, the newest first")
+async def conversations(served: Served, owner: Owner) -> ConversationsAnswer:
+    """List them, without what was said."""
+    return _listed(await asyncio.to_thread(list_conversations, served.project, owner))
+
+
+@router.post("/search", summary="Those in which some words are")
+async def search(body: WantedConversations, served: Served, owner: Owner) -> ConversationsAnswer:
+    """Look through titles, questions and answers."""
+    return _listed(await asyncio.to_thread(list_conversations, served.project, owner, body.words))
+
+
+@router.get("/{conversation}", summary="One conversation")
+async def conversation(conversation: Id, served: Served, owner: Owner) -> ConversationAnswer:
+    """Return all of it."""
+    found = await asyncio.to_thread(find_conversation, served.project, owner, conversation)
+    return ConversationAnswer.model_validate({**found.content, **_summary(found)})
+
+
+@router.put("/{conversation}", summary="Keep a conversation", status_code=HTTP_204_NO_CONTENT)
+async def keep(conversation: Id, body: ConversationBody, served: Served, owner: Owner) -> None:
+    """Keep it, in place of what was kept of it before."""
+    content = body.model_dump(exclude={"title"})
+    await asyncio.to_thread(keep_conversation, served.project, owner, conversation, body.title, content)
+
+
+@router.delete("/{conversation}", summary="Delete a conversation", status_code=HTTP_204_NO_CONTENT)
+async def remove(conversation: Id, served: Served, owner: Owner) -> None:
+    """Delete it; it cannot be had back."""
+    await asyncio.to_thread(delete_conversation, served.project, owner, conversation)
+
+
+@router.delete("", summary="Delete all conversations of the key", status_code=HTTP_204_NO_CONTENT)
+async def remove_all(served: Served, owner: Owner) -> None:
+    """Delete them; they cannot be had back."""
+    await asyncio.to_thread(delete_conversations, served.project, owner)
+
+
+def _listed(found: list[Summary]) -> ConversationsAnswer:
+    return ConversationsAnswer(conversations=[ConversationSummary(**_summary(one)) for one in found])
+
+
+def _summary(found: Summary) -> dict[str, Any]:
+    return {"id": found.id, "title": found.title, "updated": round(found.at.timestamp() * 1000)}

@@ -144,8 +144,8 @@ def _route(method: str, path: str, route: dict[str, Any]) -> str:
     lines = [f"### {method.upper()} {path}\n", f"{route['summary']}.\n"]
     if body := route.get("requestBody"):
         lines.append(f"Takes {_content(body['content'])}.\n")
-    lines.append("| status | gives | |\n|---|---|---|")
-    for status, response in route["responses"].items():
+    lines.append("| status | gives | when |\n|---|---|---|")
+    for status, response in sorted(route["responses"].items()):
         told = response["description"].removeprefix("Successful Response")
         lines.append(f"| {status} | {_content(response.get('content', {}))} | {_cell(told)} |")
     return "\n".join(lines) + "\n"
@@ -165,7 +165,7 @@ def _schema(name: str, schema: dict[str, Any]) -> str:
         lines.append(f"{told}\n")
     required = schema.get("required", [])
     if fields := schema.get("properties"):
-        lines.append("| field | type | default | |\n|---|---|---|---|")
+        lines.append("| field | type | default | what it is |\n|---|---|---|---|")
         lines += [_field(field, value, field in required) for field, value in fields.items()]
     return "\n".join(lines) + "\n"
 

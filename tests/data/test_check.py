@@ -10,6 +10,8 @@ from quintet.chat import ChatTranslator
 from quintet.config import Project
 from quintet.data.check import check_department
 from quintet.data.report import Report
+from quintet.data.splits import load_split
+from quintet.errors import DataError
 
 ROW = {"question": "When is pay day?", "answer": "The 27th."}
 
@@ -96,6 +98,21 @@ def test_a_held_out_question_that_is_trained_is_an_error_and_almost_one_a_warnin
     assert places(report.leaks) == ["held.jsonl:1"]
     assert places(report.near_leaks) == ["held.jsonl:2"]
     assert (report.errors, report.warnings) == (1, 1)
+
+
+def test_data_that_a_training_would_not_split_is_an_error(project: Project) -> None:
+    rows = [{"question": f"{way} {n}?", "answer": f"{n}."} for n in ("one", "two", "three") for way in ("Is it", "So")]
+    report = check(project, *rows)
+    assert report.no_split is not None
+    assert "6 rows in 3 groups cannot be split to hold out 10%" in report.no_split
+    assert report.errors == 1
+    with pytest.raises(DataError) as refused:
+        load_split(Project.load(project.root), "hr")
+    assert str(refused.value) == report.no_split
+
+
+def test_data_that_is_held_out_by_a_file_needs_no_split(project: Project) -> None:
+    assert check(project, ROW, held_out=[{"question": "May I?", "answer": "No."}]).errors == 0
 
 
 def test_classes_are_counted_for_each_label(project: Project) -> None:

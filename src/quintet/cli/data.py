@@ -92,6 +92,8 @@ def _print(name: str, result: "Report | str", places: int) -> None:
         _print_findings(_findings(part), places)
     _print_findings([("red", "held-out questions that are trained on", result.leaks),
                      ("yellow", "held-out questions almost as trained", result.near_leaks)], places)  # fmt: skip
+    if result.no_split:
+        out.print(f" [red]{escape(result.no_split)}[/]", soft_wrap=True)
     if result.errors:
         out.print(f"[bold red]{name}: {result.errors:,} to mend before training[/]")
     elif result.warnings:

@@ -21,7 +21,7 @@ from quintet.data.loading import Reader
 from quintet.data.near_duplicates import NearDuplicates
 from quintet.data.personal import find_personal
 from quintet.data.report import FileReport, Finding, Lengths, Report
-from quintet.data.splits import normal
+from quintet.data.splits import can_be_split, class_of, no_split, normal
 
 BATCH = 512
 BINS = 16
@@ -47,6 +47,9 @@ def check_department(
         held_out = _Checker(settings, fitter, near, progress, trained)
         report.eval_data = held_out.run(project.path(settings.eval_data))
         report.leaks, report.near_leaks = held_out.leaks, held_out.near_leaks
+    elif report.data.accepted and not can_be_split(trained.groups.values(), settings.eval_fraction):
+        data = report.data
+        report.no_split = no_split(project.data(department), data.accepted, data.groups, settings.eval_fraction)
     return report
 
 
@@ -68,7 +71,7 @@ class _Checker:
         self._seen = _Seen()
         self._near = NearDuplicates() if near else None
         self._tokens, self._trained_tokens = array("I"), array("I")
-        self._groups: set[int] = set()
+        self.groups: dict[str, Counter[int]] = {}
         self._labels: dict[str, Counter[str]] = {}
         self.leaks = Finding()
         self.near_leaks = Finding() if near and trained is not None else None
@@ -83,7 +86,7 @@ class _Checker:
             if self._progress is not None:
                 self._progress(report.rows)
         report.shapes, report.unused_columns = dict(reader.shapes), dict(reader.unused)
-        report.groups = len(self._groups)
+        report.groups = len(set().union(*self.groups.values()))
         report.labels = {column: dict(counts.most_common()) for column, counts in self._labels.items()}
         report.lengths = _lengths(self._tokens, self._trained_tokens)
         self._seen.report(report)
@@ -120,7 +123,7 @@ class _Checker:
             if earlier is not None:
                 report.near_duplicates.add(example.place, f"almost the question of {earlier}")
         self._seen.add(prompt, example)
-        self._groups.add(_digest(example.group))
+        self.groups.setdefault(class_of(example), Counter())[_digest(example.group)] += 1
         for column, value in example.labels:
             self._labels.setdefault(column, Counter())[value] += 1
         _look_inside(example, report)

@@ -60,18 +60,19 @@ class FileReport:
 
 @dataclass
 class Report:
-    """What there is to say about a department's data."""
+    """What there is to say about a department's data; `no_split` is why nothing of it can be held out."""
 
     department: str
     data: FileReport
     eval_data: FileReport | None = None
     leaks: Finding = field(default_factory=Finding)
     near_leaks: Finding | None = None
+    no_split: str | None = None
 
     @property
     def errors(self) -> int:
-        """How many things stop a training: refused rows, and held-out questions that are trained on."""
-        return sum(part.refused.count for part in self.parts) + self.leaks.count
+        """How many things stop a training: refused rows, leaked questions, and that nothing can be held out."""
+        return sum(part.refused.count for part in self.parts) + self.leaks.count + (self.no_split is not None)
 
     @property
     def warnings(self) -> int:

@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from quintet.config import Project
 from quintet.data.examples import Example, Message
@@ -43,14 +44,27 @@ def load_split(project: Project, department: str) -> Split:
         return split
     split = split_by_group(examples, settings.eval_fraction, project.training(department).seed)
     if not split.train or not split.held_out:
-        raise DataError(
-            [
-                f"{data}: {len(examples)} rows in {len(set(_joined_groups(examples)))} groups cannot be split to hold "
-                f"out {settings.eval_fraction:.0%}; add rows, give rows a 'group' where one answer belongs to many "
-                "questions, or name a held-out file under 'eval_data:'"
-            ]
-        )
+        raise DataError([no_split(data, len(examples), len(set(_joined_groups(examples))), settings.eval_fraction)])
     return split
+
+
+def no_split(data: Path, rows: int, groups: int, fraction: float) -> str:
+    """Say that nothing can be held out, and what to do about it."""
+    return (
+        f"{data}: {rows} rows in {groups} groups cannot be split to hold out {fraction:.0%}; add rows, give rows a "
+        "'group' where one answer belongs to many questions, or name a held-out file under 'eval_data:'"
+    )
+
+
+def class_of(example: Example) -> str:
+    """Return the class that a row is held out with: its first label, if it has any."""
+    return example.labels[0][1] if example.labels else ""
+
+
+def can_be_split(classes: Iterable[Counter[int]], fraction: float) -> bool:
+    """Return whether any group may be held out, given the sizes of the groups of each class of rows."""
+    sizes = list(classes)
+    return sum(map(len, sizes)) > 1 and any(min(size.values()) <= _wanted(size.total(), fraction) for size in sizes)
 
 
 def data_digest(project: Project, department: str, *, with_preferences: bool = False) -> str:
@@ -74,7 +88,7 @@ def split_by_group(examples: Sequence[Example], fraction: float, seed: int) -> S
     groups = _joined_groups(examples)
     strata: dict[str, list[str]] = defaultdict(list)
     for group, example in dict(zip(groups, examples, strict=True)).items():
-        strata[example.labels[0][1] if example.labels else ""].append(group)
+        strata[class_of(example)].append(group)
     sizes, held = Counter(groups), set[str]()
     for members in strata.values():
         held |= _chosen(members, sizes, fraction, seed)
@@ -86,14 +100,17 @@ def split_by_group(examples: Sequence[Example], fraction: float, seed: int) -> S
 
 def _chosen(groups: Iterable[str], sizes: Counter[str], fraction: float, seed: int) -> set[str]:
     ordered = sorted(groups, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
-    rows = sum(sizes[group] for group in ordered)
-    # A class of one row is better trained on than measured with.
-    left, held = max(1 if rows > 1 else 0, round(fraction * rows)), set[str]()
+    left, held = _wanted(sum(sizes[group] for group in ordered), fraction), set[str]()
     for group in ordered:
         if sizes[group] <= left:
             held.add(group)
             left -= sizes[group]
     return held
+
+
+def _wanted(rows: int, fraction: float) -> int:
+    """Return how many rows of a class are held out; one that is alone is better trained on than measured with."""
+    return max(1 if rows > 1 else 0, round(fraction * rows))
 
 
 def _joined_groups(examples: Sequence[Example]) -> list[str]:

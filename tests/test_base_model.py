@@ -1,5 +1,6 @@
 import json
 import shutil
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,17 @@ def test_a_folder_without_a_tokenizer_is_refused(tiny_base: Path, tmp_path: Path
         load_tokenizer(str(broken))
 
 
-def test_the_libraries_are_told_to_report_nothing() -> None:
-    code = "import quintet, huggingface_hub.constants as c; assert c.HF_HUB_DISABLE_TELEMETRY"
-    subprocess.run([sys.executable, "-c", code], check=True)
+@pytest.mark.parametrize("first", ["quintet", "huggingface_hub.constants"])
+def test_the_libraries_are_told_to_report_nothing_whoever_is_imported_first(first: str) -> None:
+    code = f"import {first}, quintet, huggingface_hub.constants as c; assert c.HF_HUB_DISABLE_TELEMETRY"
+    subprocess.run([sys.executable, "-c", code], check=True, env=_but_for("HF_HUB_DISABLE_TELEMETRY"))
+
+
+def test_who_lets_the_libraries_report_is_heard() -> None:
+    code = "import quintet, huggingface_hub.constants as c; assert not c.HF_HUB_DISABLE_TELEMETRY"
+    env = {**os.environ, "HF_HUB_DISABLE_TELEMETRY": "0"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=env)
+
+
+def _but_for(variable: str) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != variable}

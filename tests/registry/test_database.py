@@ -44,7 +44,7 @@ def test_a_registry_of_a_newer_quintet_is_refused(tmp_path: Path) -> None:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     database._engines.clear()
     with pytest.raises(
-        RegistryError, match=r"expected the revision 0005 or an older one, found 9999 .*upgrade Quintet"
+        RegistryError, match=r"expected the revision 0006 or an older one, found 9999 .*upgrade Quintet"
     ):
         live(project, "hr")
 

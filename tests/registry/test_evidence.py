@@ -1,6 +1,9 @@
 """What was measured is kept for whoever shares the registry, and says when it decides nothing any more."""
 
+import json
+import shutil
 from math import inf, nan
+from pathlib import Path
 
 import pytest
 import yaml
@@ -10,12 +13,15 @@ from quintet.errors import UnknownModelError
 from quintet.registry.evidence import (
     read_evidence,
     read_forgetting,
+    read_losses,
     record_evidence,
     why_it_decides_nothing,
     write_forgetting,
 )
+from quintet.registry.experts import new_run, publish
+from quintet.registry.losses import Curve
 from quintet.registry.releases import release
-from tests.registry.making import evidence_of, make_expert
+from tests.registry.making import evidence_of, make_expert, stage
 
 
 @pytest.fixture
@@ -73,9 +79,32 @@ def test_a_gate_with_other_rules_wants_another_look(company: Project) -> None:
 
 def test_the_matrix_of_what_was_forgotten_comes_back(project: Project) -> None:
     assert read_forgetting(project) is None
-    project.runs.mkdir()
     matrix = {"experts": ("hr@1",), "sets": ("hr", "general"), "base": (9.5, inf), "perplexity": ((2.5, 9.0),)}
     write_forgetting(project, matrix)
     found = read_forgetting(project)
     assert found is not None
     assert (found["sets"], found["base"], found["perplexity"]) == (["hr", "general"], [9.5, None], [[2.5, 9.0]])
+
+
+def logged(run: Path, steps: int) -> None:
+    lines = [*({"step": n, "loss": 1 / n} for n in range(1, steps + 1)), {"step": steps, "eval_loss": inf}]
+    lines.append({"step": steps, "eval_loss": 0.5})
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_the_losses_of_a_training_are_there_without_its_folder(project: Project) -> None:
+    run = new_run(project, "hr")
+    logged(run, steps=2000)
+    expert = publish(*stage(run), project)
+    shutil.rmtree(project.runs)
+    found = read_losses(project, expert)
+    assert 100 < len(found.training) <= 200
+    assert found.training[-1] == (2000, 1 / 2000)
+    assert found.held_out == ((2000, 0.5),)
+
+
+def test_losses_that_were_not_registered_are_read_where_they_are(project: Project) -> None:
+    expert = make_expert(project)
+    assert read_losses(project, expert) == Curve((), ())
+    logged(expert.folder.parent, steps=1)
+    assert read_losses(project, expert).training == ((1, 1.0),)

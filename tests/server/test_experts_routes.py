@@ -77,7 +77,7 @@ def test_a_version_tells_what_was_measured_of_it(company: Company) -> None:
     assert (found["rows"], found["score"], found["gate"], found["decides_nothing"]) == (12, 0.5, True, None)
     assert found["evidence"]["differences"]["base"]["intervals"]["f1"]["low"] == 0.1
     assert found["evidence"]["verdicts"] == [{"rule": "specific", "passed": True, "said": "it fits"}]
-    assert len(found["curve"]["training"]) <= 500
+    assert len(found["curve"]["training"]) <= 200
     assert found["curve"]["training"][-1] == [2000, 1 / 2000]
     assert found["feedback"] == {"up": 0, "down": 0}
 

@@ -332,8 +332,8 @@ def forgetting(
     """Show what each expert learnt and forgot: every one on every department's questions, and on general ones.
 
     A department's live expert is taken, or its newest. Numbers are perplexities of the reference answers, as multiples
-    of the base's: below 1 is learnt, above 1 forgotten. Writes runs/forgetting.html, and
-    forgetting.json beside it, which a server shows.
+    of the base's: below 1 is learnt, above 1 forgotten. Writes runs/forgetting.html; the
+    registry keeps them too, and a server shows them.
 
     [bold]Examples:[/] quintet forgetting · quintet forgetting hr finance --json
     """

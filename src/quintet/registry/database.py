@@ -20,7 +20,7 @@ from quintet.config import Project
 from quintet.errors import ConfigError, RegistryError, UnreachableError
 
 DATABASE_FILE = "quintet.db"
-HEAD = "0005"
+HEAD = "0006"
 """The newest of the migrations: a database that has it needs none of them."""
 BUSY_SECONDS = 30.0
 COUNTING_SECONDS = 5

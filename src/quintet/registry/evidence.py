@@ -3,23 +3,23 @@
 Measures and judges nothing: the stages that do leave it here, and a server that has none of their libraries acts on it.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 from quintet.config import Project
 from quintet.errors import UnknownModelError
 from quintet.registry.database import reading, writing
-from quintet.registry.experts import find_row, write_json
+from quintet.registry.experts import Expert, find_row
+from quintet.registry.losses import METRICS_FILE, Curve, Series, read_curve, thinned
 from quintet.registry.releases import live
-from quintet.registry.tables import EvidenceRow
+from quintet.registry.tables import EvidenceRow, ForgettingRow, LossesRow
 
-FORGETTING_FILE = "forgetting.json"
 LIVE = "live"
+LAST = 1
+"""The matrix that was measured last."""
 
 
 @dataclass(frozen=True)
@@ -91,20 +91,35 @@ def why_it_decides_nothing(project: Project, name: str, evidence: Evidence | Non
     return None
 
 
-def write_forgetting(project: Project, matrix: Mapping[str, Any]) -> Path:
+def read_losses(project: Project, expert: Expert) -> Curve:
+    """Return the losses of an expert's training, as they were registered, or as its run's folder has them here."""
+    with reading(project) as session:
+        row = find_row(session, expert.name)
+        kept = None if row is None else session.get(LossesRow, row.id)
+        if kept is not None:
+            return Curve(_series(kept.training), _series(kept.held_out))
+    here = read_curve(expert.folder.parent / METRICS_FILE)
+    return Curve(thinned(here.training), thinned(here.held_out))
+
+
+def write_forgetting(project: Project, matrix: Mapping[str, Any]) -> None:
     """Keep the matrix of what each expert forgot: `experts`, `sets`, `base` and `perplexity`."""
-    path = project.runs / FORGETTING_FILE
-    write_json(path, _storable({**matrix, "at": datetime.now(UTC).isoformat()}))
-    return path
+    with writing(project) as session:
+        kept = session.get(ForgettingRow, LAST)
+        if kept is None:
+            session.add(kept := ForgettingRow(id=LAST))
+        kept.at, kept.content = datetime.now(UTC), _storable(matrix)
 
 
 def read_forgetting(project: Project) -> dict[str, Any] | None:
-    """Return the matrix, if one was measured on this machine."""
-    try:
-        found = json.loads((project.runs / FORGETTING_FILE).read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+    """Return the matrix that was measured last, if one was, with the time `at`."""
+    with reading(project) as session:
+        kept = session.get(ForgettingRow, LAST)
+        return None if kept is None else {**kept.content, "at": kept.at.isoformat()}
+
+
+def _series(points: list[list[float]]) -> Series:
+    return tuple((int(step), loss) for step, loss in points)
 
 
 def _storable(value: Any) -> Any:

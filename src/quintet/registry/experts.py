@@ -33,7 +33,8 @@ from quintet.errors import (
 from quintet.registry.artifacts import EXPERT_FILE, digest_contents, list_contents, open_store, put_in_place
 from quintet.registry.audit import write_act
 from quintet.registry.database import reading, writing
-from quintet.registry.tables import ExpertRow, NumberRow
+from quintet.registry.losses import METRICS_FILE, read_curve, thinned
+from quintet.registry.tables import ExpertRow, LossesRow, NumberRow
 
 ADAPTER_CONFIG = "adapter_config.json"
 HELD_OUT_FILE = "held_out.jsonl"
@@ -324,7 +325,9 @@ def _register(project: Project, expert: Expert, act: str) -> None:
     with writing(project) as session:
         row = find_row(session, expert.name)
         if row is None:
-            session.add(_row_of(expert, contents))
+            session.add(row := _row_of(expert, contents))
+            session.flush()
+            _keep_losses(session, expert, row.id)
             _give_out(session, expert.department, expert.version)
             write_act(session, act, expert.department, expert.version, digest=expert.digest)
         elif row.deleted_at is not None or row.artifact != digest_contents(contents):
@@ -332,6 +335,14 @@ def _register(project: Project, expert: Expert, act: str) -> None:
                 f"{expert.folder} was to become {expert.name}, and the registry has had another of that name since "
                 f"{row.created_at:%Y-%m-%d %H:%M}; move {expert.folder.parent} away and train again"
             )
+
+
+def _keep_losses(session: Session, expert: Expert, row_id: int) -> None:
+    """Keep what the run logged, for machines that have its expert and not its folder."""
+    curve = read_curve(expert.folder.parent / METRICS_FILE)
+    training, held_out = ([list(point) for point in thinned(one)] for one in (curve.training, curve.held_out))
+    if training or held_out:
+        session.add(LossesRow(expert_id=row_id, training=training, held_out=held_out))
 
 
 def _row_of(expert: Expert, contents: Mapping[str, str]) -> ExpertRow:

@@ -9,6 +9,8 @@ from typing import Any
 
 METRICS_FILE = "metrics.jsonl"
 """In a run's folder: what it logged, a JSON object a line."""
+MOST_POINTS = 200
+"""Of a curve that is kept or shown: more than a drawing has room for says nothing."""
 Series = tuple[tuple[int, float], ...]
 """(step, loss), steps ascending."""
 
@@ -39,6 +41,13 @@ def read_curve(metrics: Path) -> Curve:
 def finite(series: Series) -> Series:
     """Return the points that can be drawn."""
     return tuple(point for point in series if isfinite(point[1]))
+
+
+def thinned(series: Series) -> Series:
+    """Return the points that can be drawn, evenly fewer where there are many; the last one is among them."""
+    points = finite(series)
+    every = -(-len(points) // MOST_POINTS) or 1
+    return points[::-every][::-1]
 
 
 def _entries(metrics: Path) -> Iterator[dict[str, Any]]:

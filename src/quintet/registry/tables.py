@@ -51,6 +51,7 @@ class Table(DeclarativeBase):
         dict[str, str]: JSON,
         list[str]: JSON,
         list[list[int]]: JSON,
+        list[list[float]]: JSON,
         list[dict[str, str]]: JSON,
     }
 
@@ -98,6 +99,26 @@ class EvidenceRow(Table):
     expert_id: Mapped[int] = mapped_column(ForeignKey("experts.id"), primary_key=True, autoincrement=False)
     at: Mapped[datetime]
     digest: Mapped[str] = mapped_column(String(64))
+    content: Mapped[dict[str, Any]]
+
+
+class LossesRow(Table):
+    """The losses of an expert's training, as [step, loss]: on its own rows, and on those held out."""
+
+    __tablename__ = "losses"
+
+    expert_id: Mapped[int] = mapped_column(ForeignKey("experts.id"), primary_key=True, autoincrement=False)
+    training: Mapped[list[list[float]]]
+    held_out: Mapped[list[list[float]]]
+
+
+class ForgettingRow(Table):
+    """What all experts learnt and forgot, as it was measured last; there is one row, the first."""
+
+    __tablename__ = "forgetting"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[datetime]
     content: Mapped[dict[str, Any]]
 
 

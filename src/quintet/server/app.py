@@ -26,6 +26,7 @@ from quintet.server import (
     routes_metrics,
     routes_openai,
     routes_page,
+    routes_reference,
     routes_status,
     routing,
 )
@@ -77,10 +78,13 @@ def create_app(
         summary=f"The department experts of {project.config.company}.",
         lifespan=_lifespan(services, ledger, tracing),
         responses=FAILED,
+        docs_url=None,  # `routes_reference` has it, without the scripts of another host
+        redoc_url=None,
     )
     app.state.services = services
     app.include_router(routes_status.router)
     app.include_router(routes_page.router)
+    app.include_router(routes_reference.router)
     app.include_router(routes_metrics.router)
     app.include_router(routes_admin.router)
     app.include_router(routes_openai.router)

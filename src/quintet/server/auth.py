@@ -19,10 +19,10 @@ from quintet.registry.keys import EVERYTHING, ROLES, Role, any_keys, check_key
 from quintet.server.current import Current
 from quintet.server.metering import Account, Ledger
 
-OPEN_PATHS = frozenset({"/", "/chat", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json", "/health", "/ready"})
+OPEN_PATHS = frozenset({"/", "/chat", "/docs", "/openapi.json", "/health", "/ready"})
 """What answers without a key too. To a stranger there are no departments."""
-OPEN_FOLDER = "/chat/"
-"""The files of the page, which are the same for all, and tell nothing."""
+OPEN_FOLDERS = ("/chat/", "/docs/")
+"""The files of the pages, which are the same for all, and tell nothing."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Door:
             key = await asyncio.to_thread(check_key, self._current.project, presented)
             if key is not None:
                 return Caller(key.departments, key.roles, Account(self._ledger, key))
-        is_open_path = presented is None and (path in OPEN_PATHS or path.startswith(OPEN_FOLDER))
+        is_open_path = presented is None and (path in OPEN_PATHS or path.startswith(OPEN_FOLDERS))
         try:
             if await self._is_open():
                 return ANYONE

@@ -1,15 +1,19 @@
 """What the registry knows of experts → what is said of them. Knows nothing of HTTP, changes nothing."""
 
 from collections.abc import Sequence
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from quintet.config import Project
-from quintet.registry.evidence import Evidence, read_evidence, read_forgetting, why_it_decides_nothing
+from quintet.registry.evidence import (
+    Evidence,
+    read_evidence,
+    read_forgetting,
+    read_losses,
+    why_it_decides_nothing,
+)
 from quintet.registry.experts import Expert, describe_expert, list_experts, look_up
 from quintet.registry.feedback import count_feedback
-from quintet.registry.losses import METRICS_FILE, Series, read_curve
 from quintet.registry.releases import Release, history
 from quintet.server.schemas import ReleaseShare
 from quintet.server.schemas_experts import (
@@ -24,8 +28,6 @@ from quintet.server.schemas_experts import (
     ReleaseEntry,
 )
 
-MOST_POINTS = 500
-"""Of a curve: more than a screen is wide says nothing."""
 GENERAL = "general"
 """The set that is no department's."""
 
@@ -50,7 +52,7 @@ def one_expert(seen: Project, name: str) -> ExpertAnswer:
         settings=settings.get("training") or {},
         evidence=None if evidence is None else _evidence(evidence),
         decides_nothing=why_it_decides_nothing(seen, name, evidence),
-        curve=_curve(expert),
+        curve=_curve(seen, expert),
         feedback=FeedbackCount(up=up, down=down),
     )
 
@@ -123,12 +125,6 @@ def _evidence(evidence: Evidence) -> EvidenceEntry:
     return EvidenceEntry.model_validate({**vars(evidence), "passed": evidence.passed})
 
 
-def _curve(expert: Expert) -> CurveEntry:
-    curve = read_curve(expert.folder.parent / METRICS_FILE)
-    return CurveEntry(training=_thinned(curve.training), held_out=_thinned(curve.held_out))
-
-
-def _thinned(series: Series) -> list[tuple[int, float]]:
-    points = [point for point in series if isfinite(point[1])]
-    every = -(-len(points) // MOST_POINTS) or 1
-    return points[::-every][::-1]
+def _curve(seen: Project, expert: Expert) -> CurveEntry:
+    curve = read_losses(seen, expert)
+    return CurveEntry(training=list(curve.training), held_out=list(curve.held_out))

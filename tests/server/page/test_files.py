@@ -9,7 +9,8 @@ import pytest
 from quintet.config import Project
 from quintet.registry.keys import create_key
 from quintet.server.app import create_app
-from quintet.server.routes_page import FOLDER, page_files
+from quintet.server.routes_page import FOLDER
+from quintet.server.static_files import files_below
 from tests.server.conftest import MakeExpert, ScriptedEngine, Serve
 
 MOST_BYTES = 250_000
@@ -17,11 +18,11 @@ IMPORT = re.compile(r"""(?:^|\b)(?:import|export)[^"'`;]*?from\s*["']([^"']+)["'
 
 
 # Of the libraries, one imports another; the languages are words alone, and "import" is one of them.
-OWN = [path for path in page_files() if path.endswith(".js") and not path.startswith("vendor/languages/")]
+OWN = [path for path in files_below(FOLDER) if path.endswith(".js") and not path.startswith("vendor/languages/")]
 
 
 def test_the_page_and_all_that_it_loads_are_small() -> None:
-    assert sum(len(file.compressed) for file in page_files().values()) < MOST_BYTES
+    assert sum(len(file.compressed) for file in files_below(FOLDER).values()) < MOST_BYTES
 
 
 def test_the_page_has_no_script_or_style_within_it() -> None:

@@ -38,7 +38,7 @@ function scaled({ mean, low, high }, whole) {
 export function LossCurve({ curve }) {
   const height = 190;
   const points = [...curve.training, ...curve.held_out];
-  if (!points.length) return html`<p class="quiet">Its losses are where it was trained, and not on this machine.</p>`;
+  if (!points.length) return html`<p class="quiet">The registry has no losses of it.</p>`;
   const most = Math.max(...points.map(([, loss]) => loss));
   const last = Math.max(...points.map(([step]) => step));
   const x = (step) => 44 + (WIDTH - 60) * step / (last || 1);

@@ -2,9 +2,10 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Literal
 
 from quintet.engine.base import FinishReason
@@ -87,7 +88,8 @@ class Answer(ABC):
             async for piece in pieces:
                 if piece is not None:
                     parts[piece.choice].append(piece)
-        return [_joined(number, of_one) for number, of_one in enumerate(parts)]
+        wholes = [_joined(number, of_one) for number, of_one in enumerate(parts)]
+        return [replace(piece, finish_reason=piece.finish_reason or "stop") for piece in wholes]
 
 
 def _joined(number: int, pieces: Sequence[Piece]) -> Piece:
@@ -95,7 +97,7 @@ def _joined(number: int, pieces: Sequence[Piece]) -> Piece:
     tokens = tuple(token for piece in pieces for token in piece.tokens)
     calls = tuple(call for piece in pieces for call in piece.calls)
     reasons = [piece.finish_reason for piece in pieces if piece.finish_reason]
-    return Piece(number, text, tokens, calls, reasons[-1] if reasons else "stop")
+    return Piece(number, text, tokens, calls, reasons[-1] if reasons else None)
 
 
 _under_way: set[asyncio.Task[None]] = set()
@@ -106,7 +108,8 @@ async def as_they_come(
 ) -> AsyncGenerator[Piece | None]:
     """Yield what several sources yield, each run by a task of its own; None when nothing came for `patience` seconds.
 
-    Raises the first failure of any; closing the generator cancels them all.
+    What came of a choice since the last time is one piece, so that who is slow has less to do for each token. Raises
+    the first failure of any; closing the generator cancels them all.
     """
     news: asyncio.Queue[Piece | Exception | None] = asyncio.Queue()
     tasks = [asyncio.create_task(_pass_on(source, news)) for source in sources]
@@ -117,21 +120,37 @@ async def as_they_come(
     try:
         while running:
             try:
-                item = await asyncio.wait_for(news.get(), patience)
+                async with asyncio.timeout(patience if news.empty() else None):
+                    items = [await news.get()]
             except TimeoutError:
                 yield None
                 continue
-            if isinstance(item, Exception):
-                raise item
-            if item is None:
-                running -= 1
-            else:
+            while not news.empty():
+                items.append(news.get_nowait())
+            running -= items.count(None)
+            for item in _merged(items):
+                if isinstance(item, Exception):
+                    raise item
                 yield item
     finally:
         for task in tasks:
             task.cancel()
         # Not gathered: whoever is cancelled while it waits for that cancels them again, in the middle of closing.
         await asyncio.wait(tasks)
+
+
+def _merged(items: Sequence[Piece | Exception | None]) -> Iterator[Piece | Exception]:
+    """Yield what came, where pieces of one choice that follow each other are one."""
+    for number, group in groupby((item for item in items if item is not None), _choice_of):
+        if number is None:
+            yield from group
+        else:
+            pieces = [item for item in group if isinstance(item, Piece)]
+            yield pieces[0] if len(pieces) == 1 else _joined(number, pieces)
+
+
+def _choice_of(item: Piece | Exception) -> int | None:
+    return item.choice if isinstance(item, Piece) else None
 
 
 async def _pass_on(source: AsyncGenerator[Piece], news: asyncio.Queue[Piece | Exception | None]) -> None:

@@ -18,7 +18,7 @@ install() {
 slim() {
   cd "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("platlib"))')"
   find . -depth -type d \( -name tests -o -name __pycache__ \) -exec rm -rf {} +
-  rm -rf torch/include torch/test pyarrow/include pyarrow/libarrow_flight.* pyarrow/libarrow_substrait.*
+  rm -rf torch/include torch/test pyarrow/include pyarrow/libarrow_flight.*
   find torch/bin -type f ! -name torch_shm_manager -delete
   strip --strip-unneeded torch/lib/libtorch_cpu.so
   if "$venv/bin/python" -B -c 'import sys, torch; sys.exit(torch.version.cuda is not None)'; then

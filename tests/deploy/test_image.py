@@ -82,6 +82,11 @@ class Image:
             stderr=subprocess.STDOUT, text=True, **AS_STRANGER,
         )  # fmt: skip
 
+    def is_well(self, *words: str) -> bool:
+        with self.command(*words) as process:
+            process.communicate()
+        return process.returncode == 0
+
     def run(self, *words: str) -> str:
         with self.command(*words) as process:
             out, _ = process.communicate()
@@ -162,7 +167,7 @@ def serving(image: Image) -> Iterator[tuple["subprocess.Popen[str]", int]]:
     with image.command(program, *with_port(stage.command("CMD"))) as process:
         try:
             until = time.monotonic() + 120
-            while image.command(*with_port(stage.command("HEALTHCHECK"))).wait() != 0:
+            while not image.is_well(*with_port(stage.command("HEALTHCHECK"))):
                 assert process.poll() is None, process.communicate()[0]
                 assert time.monotonic() < until
             yield process, port

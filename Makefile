@@ -49,7 +49,7 @@ $(BIN)/python:
 
 # TORCH_INDEX names another index for PyTorch alone, such as that of its CPU builds.
 $(VENV)/.installed: pyproject.toml $(BIN)/python
-	@echo "Installing Quintet in $(VENV) (a few minutes the first time)"
+	@echo "Installing Quintet in $(VENV) (PyTorch alone is several GB with CUDA; silent until it is done)"
 	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) '$(TORCH)')
 	$(PIP) --editable .
 	@touch $@

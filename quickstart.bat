@@ -9,7 +9,7 @@ where py >nul 2>nul && set "PYTHON=py -3"
 %PYTHON% -c "import sys; sys.exit(sys.version_info < (3, 11))" || goto no_python
 
 if exist .venv\Scripts\quintet.exe goto run
-echo Installing Quintet in .venv (a few minutes the first time)
+echo Installing Quintet in .venv (several minutes, in silence)
 %PYTHON% -m venv .venv || goto failed
 if not defined TORCH_INDEX goto install
 .venv\Scripts\python -m pip install --disable-pip-version-check --quiet --index-url "%TORCH_INDEX%" "torch>=2.9,<2.14" || goto failed

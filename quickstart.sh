@@ -17,7 +17,7 @@ python_of_the_system() {
 
 if ! [ -x .venv/bin/quintet ]; then
   python=$(python_of_the_system)
-  echo "Installing Quintet in .venv (a few minutes the first time)"
+  echo "Installing Quintet in .venv (PyTorch alone is several GB with CUDA; silent until it is done)"
   "$python" -m venv .venv || { echo "On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
   if [ -n "${TORCH_INDEX:-}" ]; then
     .venv/bin/python -m pip install --disable-pip-version-check --quiet --index-url "$TORCH_INDEX" 'torch>=2.9,<2.14'

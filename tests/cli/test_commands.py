@@ -29,6 +29,17 @@ def test_help_and_version_need_no_project(quintet: Shell) -> None:
         assert command in out
 
 
+@pytest.mark.parametrize(("users", "taken"), [(None, "10000"), ("5", "5")])
+def test_threads_that_wait_give_their_core_up_soon_unless_the_user_says_how(
+    quintet: Shell, monkeypatch: pytest.MonkeyPatch, users: str | None, taken: str
+) -> None:
+    monkeypatch.setenv("GOMP_SPINCOUNT", users or "")
+    if users is None:
+        monkeypatch.delenv("GOMP_SPINCOUNT")
+    quintet("--version")
+    assert os.environ["GOMP_SPINCOUNT"] == taken
+
+
 @pytest.mark.parametrize("command", ["init", "train", "evaluate", "quickstart", "serve", "ask"])
 def test_every_command_shows_an_example(quintet: Shell, command: str) -> None:
     assert re.search(rf"Examples?: quintet {command}", quintet(command, "--help")[1])

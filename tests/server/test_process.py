@@ -19,8 +19,9 @@ import pytest
 
 from quintet.config import Project
 from quintet.engine.base import EngineStatus, Token
+from quintet.errors import ConfigError
 from quintet.server.app import create_app
-from quintet.server.process import listen, make_server
+from quintet.server.process import listen, make_server, run
 from tests.server.conftest import ScriptedEngine, Serve
 from tests.server.raw_client import RawClient, changed
 
@@ -249,3 +250,11 @@ def test_a_client_that_does_not_read_its_answer_is_cut_and_frees_the_engine(proj
             assert eventually(lambda: engine.running == 8)
             assert eventually(lambda: engine.running == 0)
         assert 'reason="slow_client"} 1.0' in httpx.get(f"{url}/metrics").text
+
+
+def test_a_port_that_another_process_listened_on_meanwhile_is_an_error_with_the_fix(project: Project) -> None:
+    with listen("127.0.0.1", 0) as taken, listen("127.0.0.1", taken.getsockname()[1]) as other:
+        other.listen()
+        app = create_app(project, ScriptedEngine([]))
+        with pytest.raises(ConfigError, match=r"cannot listen on 127\.0\.0\.1:\d+: .*; try --port \d+"):
+            run(app, taken, project.config.serving)

@@ -13,7 +13,18 @@ from rich.markup import escape
 from quintet import __version__
 from quintet.cli.audit import audit
 from quintet.cli.bench import bench
-from quintet.cli.console import HERE, AsJson, Folder, complain, err, out, print_json, say_everything, stoppable
+from quintet.cli.console import (
+    HERE,
+    AsJson,
+    Folder,
+    complain,
+    err,
+    leave_cores_to_others,
+    out,
+    print_json,
+    say_everything,
+    stoppable,
+)
 from quintet.cli.data import data
 from quintet.cli.evaluate import compare, evaluate, forgetting, measure_each, results_table, tell_verdicts
 from quintet.cli.experts import experts as experts_group
@@ -47,6 +58,7 @@ app = typer.Typer(
 def main() -> None:
     """Run the command; what a user can mend is printed without a traceback."""
     say_everything()
+    leave_cores_to_others()
     try:
         app()
     except QuintetError as error:

@@ -48,15 +48,28 @@ def listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        option = f"--port {port + 1}" if error.errno == errno.EADDRINUSE else "--host 127.0.0.1"
-        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}; try {option}") from None
+        raise _cannot_listen(host, port, error) from None
     return listener
 
 
+def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
+    option = f"--port {port + 1}" if error.errno == errno.EADDRINUSE else "--host 127.0.0.1"
+    return ConfigError(f"cannot listen on {host}:{port}: {error.strerror}; try {option}")
+
+
 def run(app: FastAPI, listener: socket.socket, settings: ServingConfig) -> None:
-    """Serve until a signal says to end and what is under way has ended; return then."""
+    """Serve until a signal says to end and what is under way has ended; return then.
+
+    Raises ConfigError when another process has begun to listen on the port since it was taken, which Linux allows.
+    """
     _allow_files(settings.max_connections + _SPARE_FILES)
-    make_server(app, settings).run(sockets=[listener])
+    host, port = listener.getsockname()[:2]
+    try:
+        make_server(app, settings).run(sockets=[listener])
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise _cannot_listen(host, port, error) from None
 
 
 def make_server(app: FastAPI, settings: ServingConfig) -> "Server":

@@ -1,8 +1,8 @@
 """A company behind a real server, and a real browser before it.
 
 hr and finance have experts of random weights, which answer nonsense; law is answered for by a provider, which says what
-a test wants. One server for all tests of the page; one browser for each file of them, since playwright's loop stands in
-the way of others' as long as it runs.
+a test wants. One server and one browser for all tests of the page; the browser ends with them, since playwright's loop
+stands in the way of others' as long as it runs.
 """
 
 import json
@@ -103,7 +103,7 @@ def measured(firm: Company) -> Iterator[None]:
     release(project, "hr", 2)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("there is no chromium; CHROMIUM may name a browser of its kind")

@@ -21,7 +21,7 @@ IMAGES = Path(__file__).parents[1] / "docs" / "images"
 HOURS = "How many hours a week do full-time staff work?"
 QUESTIONS = {
     "hr": [HOURS, "When is pay day?", "Who approves overtime?"],
-    "finance": ["What does a mileage claim need?", "When is month end?"],
+    "finance": ["What is the most I can spend on one purchase from petty cash?", "When is month end?"],
     "healthcare": ["How do I book an appointment?", "Where are test results kept?"],
     "marketing": ["Who answers the press?", "Which colors may a slide have?"],
 }

@@ -67,7 +67,7 @@ def test_operations_show_what_is_under_way_and_each_keys_budgets(page: Page) -> 
     ask(page, "When is pay day?", "HR")
     expect(page.get_by_text(re.compile(r"\d+ tokens"))).to_be_visible()
     page.get_by_role("link", name="Operations").click()
-    tile = page.get_by_role("listitem").filter(has_text="To the first token, median")
+    tile = page.get_by_role("listitem").filter(has_text="First token, median")
     expect(tile.locator("strong")).to_have_text(re.compile(r"\d+ ms|\d\.\d s"))
     row = page.get_by_role("region", name="Departments").get_by_role("row").filter(has_text="HR")
     expect(row.get_by_role("cell").nth(3)).to_have_text(re.compile(r"[1-9]"))

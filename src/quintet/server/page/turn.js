@@ -128,7 +128,8 @@ function Routed({ answer, number, session, isRunning }) {
   const others = session.models.filter((one) => one.isDepartment && one.ready && one.name !== answer.department);
   const first = others.filter((one) => one.name === answer.runnerUp);
   const offered = [...first, ...others.filter((one) => one.name !== answer.runnerUp)];
-  const sure = answer.probability === null ? "" : `${Math.round(100 * answer.probability)}% sure`;
+  // Nobody is ever quite sure.
+  const sure = answer.probability === null ? "" : `${Math.min(99, Math.round(100 * answer.probability))}% sure`;
   return html`<div class="routed">
     <span>${answer.department ? html`Sent to <strong>${nameOf(answer.department)}</strong>, ${sure}. Ask another:` : "Nobody was surely meant. Ask:"}</span>
     ${offered.map((one) => html`<button type="button" class="chip" key=${one.name} disabled=${isRunning} onClick=${() => session.conversations.again(number, one.name)}><${Dot} model=${one.name} />${nameOf(one.name)}</button>`)}

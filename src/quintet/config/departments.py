@@ -4,10 +4,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from quintet.config.providers import EXPERT
-from quintet.config.section import Section, lasting
+from quintet.config.section import Lasting, Section, lasting
 
 TooLong = Literal["refuse", "truncate", "split"]
 """What becomes of a row over the context length."""
@@ -43,16 +43,9 @@ class DepartmentConfig(Section):
     preferences: Path | None = None
     format: FormatConfig = FormatConfig()
     too_long: TooLong = "refuse"
-    keep_requests: str | None = None
+    keep_requests: Lasting | None = None
     training: dict[str, Any] = Field(default_factory=dict)
     gate: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("keep_requests")
-    @classmethod
-    def _lasts(cls, text: str | None) -> str | None:
-        if text is not None and lasting(text) is None:
-            raise ValueError("expected how long, such as 30d, 12h or 8w")
-        return text
 
     @property
     def has_expert(self) -> bool:

@@ -4,9 +4,9 @@ import os
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from quintet.endpoint import EndpointSettings
 
@@ -42,6 +42,16 @@ def lasting(text: str) -> timedelta | None:
     units = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
     found = re.fullmatch(r"(\d{1,5})([mhdw])", text)
     return timedelta(**{units[found[2]]: int(found[1])}) if found else None
+
+
+def _check_lasting(text: str) -> str:
+    if lasting(text) is None:
+        raise ValueError("expected how long, such as 30d, 12h or 8w")
+    return text
+
+
+Lasting = Annotated[str, AfterValidator(_check_lasting)]
+"""How long something is kept, as it is written."""
 
 
 def overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, ByteSize, Field, field_validator, model_validator
 
-from quintet.config.section import EndpointSection, Section, lasting
+from quintet.config.section import EndpointSection, Lasting, Section, lasting
 
 KeyMode = Literal["auto", "required", "off"]
 """When a request needs a key: once there is one, always, never."""
@@ -80,14 +80,7 @@ class ServingConfig(Section):
     precision: Literal[Precision, "auto"] = "auto"
     cache: CacheConfig = CacheConfig()
     transcription: TranscriptionConfig | None = None
-    keep_conversations: str | None = None
-
-    @field_validator("keep_conversations")
-    @classmethod
-    def _lasts(cls, text: str | None) -> str | None:
-        if text is not None and lasting(text) is None:
-            raise ValueError("expected how long, such as 30d, 12h or 8w")
-        return text
+    keep_conversations: Lasting | None = None
 
     @property
     def keeps_conversations_for(self) -> timedelta | None:

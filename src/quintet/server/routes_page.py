@@ -5,10 +5,7 @@ Knows nothing of what they show: the page asks the API as any other client does,
 
 from pathlib import Path
 
-from fastapi import APIRouter, Request
-from fastapi.responses import Response
-
-from quintet.server.static_files import headers_under, send
+from quintet.server.static_files import page_of
 
 FOLDER = Path(__file__).parent / "page"
 PATH = "/chat"
@@ -18,18 +15,4 @@ POLICY = (
     "require-trusted-types-for 'script'; trusted-types dompurify"
 )
 """Nothing but the server's own files; and only what the sanitiser has passed can become a part of the page."""
-HEADERS = headers_under(POLICY)
-
-router = APIRouter(include_in_schema=False)
-
-
-@router.api_route(PATH, methods=["GET", "HEAD"])
-def page(request: Request) -> Response:
-    """Return the page."""
-    return send(request, FOLDER, "index.html", HEADERS)
-
-
-@router.api_route(f"{PATH}/{{name:path}}", methods=["GET", "HEAD"])
-def file(request: Request, name: str) -> Response:
-    """Return one of its files."""
-    return send(request, FOLDER, name, HEADERS)
+router = page_of(FOLDER, PATH, POLICY)

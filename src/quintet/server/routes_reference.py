@@ -2,10 +2,7 @@
 
 from pathlib import Path
 
-from fastapi import APIRouter, Request
-from fastapi.responses import Response
-
-from quintet.server.static_files import headers_under, send
+from quintet.server.static_files import page_of
 
 FOLDER = Path(__file__).parent / "reference"
 PATH = "/docs"
@@ -13,18 +10,4 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-HEADERS = headers_under(POLICY)
-
-router = APIRouter(include_in_schema=False)
-
-
-@router.api_route(PATH, methods=["GET", "HEAD"])
-def reference(request: Request) -> Response:
-    """Return the page."""
-    return send(request, FOLDER, "index.html", HEADERS)
-
-
-@router.api_route(f"{PATH}/{{name:path}}", methods=["GET", "HEAD"])
-def file(request: Request, name: str) -> Response:
-    """Return one of its files."""
-    return send(request, FOLDER, name, HEADERS)
+router = page_of(FOLDER, PATH, POLICY)

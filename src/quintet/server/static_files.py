@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from fastapi import HTTPException, Request
+from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import Response
 
 
-def headers_under(policy: str) -> dict[str, str]:
+def _headers_under(policy: str) -> dict[str, str]:
     """Return the headers of a page that comes under a Content-Security-Policy, and those of its files."""
     return {
         "Content-Security-Policy": policy,
@@ -25,6 +25,21 @@ def headers_under(policy: str) -> dict[str, str]:
         "Cache-Control": "no-cache",
         "Vary": "Accept-Encoding",
     }
+
+
+def page_of(folder: Path, path: str, policy: str) -> APIRouter:
+    """Return the routes of a page that lies in a folder, `index.html` and its files, under a policy of its own."""
+    router, headers = APIRouter(include_in_schema=False), _headers_under(policy)
+
+    @router.api_route(path, methods=["GET", "HEAD"])
+    def page(request: Request) -> Response:
+        return _send(request, folder, "index.html", headers)
+
+    @router.api_route(f"{path}/{{name:path}}", methods=["GET", "HEAD"])
+    def file(request: Request, name: str) -> Response:
+        return _send(request, folder, name, headers)
+
+    return router
 
 
 @dataclass(frozen=True)
@@ -50,7 +65,7 @@ def _file(path: Path) -> File:
     return File(text, plain, gzip.compress(plain, mtime=0), f'"{hashlib.sha256(plain).hexdigest()[:32]}"')
 
 
-def send(request: Request, folder: Path, name: str, headers: Mapping[str, str]) -> Response:
+def _send(request: Request, folder: Path, name: str, headers: Mapping[str, str]) -> Response:
     """Return a file, or that the browser has it already; raise 404 when there is none of the name."""
     found = files_below(folder).get(name)
     if found is None:

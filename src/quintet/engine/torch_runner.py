@@ -89,6 +89,7 @@ class TorchRunner:
         self.context_length = _context_length(self._model.config)
         self.block_size = block_size
         self.blocks = blocks or self._affordable(probe.shapes)
+        # One block more, which no sequence has: of tokens that only fill a recorded step.
         self._store = PagedStore(probe.shapes, self.blocks + 1, block_size, self._device, self._dtype)
         self.expert_memory = affordable_bytes(self._device, model_bytes(self._model) + self._store.bytes)
         self._base = Base(skeleton, probe.shapes, self._device, self._template, self._load)

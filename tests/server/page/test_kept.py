@@ -1,6 +1,7 @@
 """Conversations on the page, in a browser, where the server keeps them."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from quintet.config import Project
 from quintet.registry.conversations import list_conversations
 from quintet.server.app import create_app
-from tests.fake_endpoint import streams
+from tests.fake_endpoint import HANG, Stream, says_part, streams
 from tests.server.conftest import ScriptedEngine, Serve
 from tests.server.page.conftest import Company, ask, opened
 
@@ -28,11 +29,18 @@ def arriving(browser: Browser, url: str, key: str) -> Page:
     return opened(browser.new_context(base_url=url), key)
 
 
+def ask_and_keep(page: Page, question: str) -> None:
+    """Ask, and wait until the server has kept the answer."""
+    with page.expect_response(
+        lambda one: one.request.method == "PUT" and "Of zebras." in (one.request.post_data or "")
+    ):
+        ask(page, question, "Law")
+
+
 def test_what_was_said_is_there_in_another_browser(browser: Browser, url: str, firm: Company, tmp_path: Path) -> None:
     page = arriving(browser, url, firm.keys["all"])
     expect(page.get_by_text("kept on the server, until 30 days after")).to_be_visible()
-    ask(page, "What of stripes?", "Law")
-    expect(page.get_by_text("1 tokens")).to_be_visible()
+    ask_and_keep(page, "What of stripes?")
     expect(page.get_by_role("button", name="A good answer")).to_be_visible()
     page.context.close()
 
@@ -67,8 +75,7 @@ def test_what_was_said_is_there_in_another_browser(browser: Browser, url: str, f
 
 def test_another_key_sees_none_of_it(browser: Browser, url: str, firm: Company) -> None:
     page = arriving(browser, url, firm.keys["all"])
-    ask(page, "A secret?", "Law")
-    expect(page.get_by_text("1 tokens")).to_be_visible()
+    ask_and_keep(page, "A secret?")
     page.context.close()
     page = arriving(browser, url, firm.keys["two"])
     expect(page.get_by_text("kept on the server")).to_be_visible()
@@ -81,4 +88,19 @@ def test_what_cannot_be_kept_is_said(browser: Browser, url: str, firm: Company) 
     page.route("**/api/conversations/*", lambda route: route.fulfill(status=400, json=full))
     ask(page, "Say much.", "Law")
     expect(page.get_by_role("alert").filter(has_text="No room.")).to_be_visible()
+    page.context.close()
+
+
+def test_an_answer_that_the_page_is_left_in_the_midst_of_is_kept(browser: Browser, url: str, firm: Company) -> None:
+    firm.law.answer = lambda body: Stream([says_part("It begins, "), HANG])
+    page = arriving(browser, url, firm.keys["all"])
+    with page.expect_response(lambda one: one.request.method == "PUT"):
+        ask(page, "Who is fast?", "Law")
+    page.get_by_text("It begins,").wait_for()
+    page.goto("about:blank")
+    page.goto("/chat")
+    page.get_by_role("button", name="Who is fast?", exact=True).click()
+    answer = page.get_by_role("article", name="Answer of Law")
+    expect(answer).to_contain_text("It begins,")
+    expect(answer).to_contain_text(re.compile("Stopped|broke off"))
     page.context.close()

@@ -59,7 +59,7 @@ export async function* events(response) {
   let rest = "";
   try {
     for (;;) {
-      const { value, done } = await reader.read();
+      const { value, done } = await reader.read().catch(brokeOff);
       if (done) break;
       const parts = (rest + value).split("\n\n");
       rest = parts.pop();
@@ -74,5 +74,11 @@ export async function* events(response) {
   } finally {
     reader.cancel().catch(() => {});
   }
+  brokeOff();
+}
+
+/** Say that a stream ended before its end, unless we ended it. */
+function brokeOff(error) {
+  if (error?.name === "AbortError") throw error;
   throw new ApiError(0, { message: "The answer broke off.", code: "cut" });
 }

@@ -25,6 +25,7 @@ export class Conversations extends Observable {
     made.#storage = howLong ? new ServerStorage(howLong) : await BrowserStorage.open(me.key ?? "anyone");
     made.list = (await made.#storage.all()).sort((a, b) => b.updated - a.updated);
     for (const one of made.list) if (one.turns) endTurns(one.turns);
+    addEventListener("pagehide", () => made.#keepRunning());
     return made;
   }
 
@@ -56,6 +57,7 @@ export class Conversations extends Observable {
     this.currentId = id;
     this.changed();
     await this.load(id);
+    this.changed();
   }
 
   /** Return a conversation with all that was said; null where it is gone. */
@@ -173,6 +175,14 @@ export class Conversations extends Observable {
     this.changed();
     // Not when it was deleted meanwhile.
     if (this.list.includes(conversation)) this.#try(() => this.#storage.put(conversation));
+  }
+
+  /** Keep what has come of answers that the page is left in the midst of. */
+  #keepRunning() {
+    for (const id of this.#running.keys()) {
+      const conversation = this.list.find((one) => one.id === id);
+      if (conversation) this.#storage.putLast(conversation);
+    }
   }
 
   /** Return what comes of it; where it fails, say so, and return null. */

@@ -4,6 +4,8 @@ import { get, send } from "./api.js";
 
 const STORE = "conversations";
 const PATH = "api/conversations";
+// Browsers carry no more than 64 KiB for a page that is gone.
+const KEPT_ALIVE_BYTES = 60_000;
 
 /** Keeps conversations in the browser; all of them are at hand. */
 export class BrowserStorage {
@@ -41,6 +43,10 @@ export class BrowserStorage {
     await this.#write((store) => store.put(structuredClone(conversation)));
   }
 
+  putLast(conversation) {
+    return this.put(conversation);
+  }
+
   async remove(id) {
     await this.#write((store) => store.delete(id));
   }
@@ -76,9 +82,14 @@ export class ServerStorage {
     return conversations.map((one) => one.id);
   }
 
-  put({ id, title, created, turns }) {
-    const json = structuredClone({ title, created, turns });
-    return this.#inTurn(() => send(`${PATH}/${id}`, { method: "PUT", json }));
+  put(conversation) {
+    const write = putting(conversation);
+    return this.#inTurn(write);
+  }
+
+  /** Write now, and be done when the page is gone. */
+  putLast(conversation) {
+    return putting(conversation)();
   }
 
   remove(id) {
@@ -94,6 +105,15 @@ export class ServerStorage {
     this.#writing = this.#writing.then(work, work);
     return this.#writing;
   }
+}
+
+/** Return what writes a conversation as it is now. */
+function putting({ id, title, created, turns }) {
+  const body = JSON.stringify({ title, created, turns });
+  const headers = { "Content-Type": "application/json" };
+  // An answer that has just come is to be kept when the page is closed at once, too.
+  const keepalive = new Blob([body]).size <= KEPT_ALIVE_BYTES;
+  return () => send(`${PATH}/${id}`, { method: "PUT", body, headers, keepalive });
 }
 
 const UNITS = { m: "minutes", h: "hours", d: "days", w: "weeks" };

@@ -114,6 +114,22 @@ def test_each_token_gets_its_own_experts_layers_whoever_comes_goes_or_is_replace
             check(model, mixer, experts, rng.choices(some, k=rng.randint(1, 9)), rng)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_tokens_of_equally_wide_experts_are_sorted_to_them(
+    model: Model, mixer: Mixer, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Mixer, "_others", lambda *_: pytest.fail("tokens were masked"))
+    rng = random.Random(seed)
+    experts: dict[str, Parts] = {
+        name: {path: low_rank(path, 4, rng) for path in rng.sample(sorted(SIZES), 2)} for name in "abcde"
+    }
+    for name, parts in experts.items():
+        mixer.add(name, parts)
+    for _ in range(10):
+        owners = [owner for owner in rng.choices([None, *experts], k=8) for _ in range(rng.choice([1, 2, 40]))]
+        check(model, mixer, experts, ["a", *owners], rng)
+
+
 def test_a_replaced_expert_leaves_nothing_where_it_had_more(model: Model, mixer: Mixer) -> None:
     rng = random.Random(1)
     for parts in (

@@ -1,8 +1,9 @@
 """Linear layers that many experts share: each token gets its own expert's low-rank part or scale. Knows no files.
 
 `y = W x + B_all ((A_all x) ⊙ mask)`: the experts of a step lie in one stack of rows, and a token's mask leaves it its
-own expert's ranks alone, so a mixed batch costs two thin products. An expert's rows are the same in all layers, so one
-mask does for all; it enters by copying its own rows, whatever others do.
+own expert's ranks alone, so a mixed batch costs two thin products. On a CPU, where experts are equally wide, tokens are
+sorted to their experts instead. An expert's rows are the same in all layers, so one mask or order does for all; it
+enters by copying its own rows, whatever others do.
 
 Shapes: T tokens, E experts with scales, I inputs, O outputs, R the rows from the first to the last expert of a step.
 """
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from quintet.engine.decode_graphs import rounded
 from quintet.engine.memory import lazy_zeros
 from quintet.engine.rank_space import RankSpace
+from quintet.engine.token_groups import TokenGroups, group
 
 MOST_ENTERED = 64
 """Of how many experts rows are kept, the widest ones that there are; a step of more makes room for them all."""
@@ -153,17 +155,31 @@ def _factors(parts: Parts, side: tuple[str, bool], example: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Whose some tokens are: True at the ranks of others, if there are any, and the row of scales of each."""
+    """Whose some tokens are: True at the ranks of others, or groups, if there are any; the row of scales of each."""
 
     others_TR: Tensor | None
     scale_T: Tensor
+    groups: TokenGroups | None = None
+
+    def add_low_rank(self, layer: "MixedLayer", x_TI: Tensor, out_TO: Tensor) -> None:
+        """Add to a layer's outputs what each token's own expert adds to them."""
+        if layer.down_RI is None or layer.up_RO is None:
+            return
+        if self.groups is not None:
+            self.groups.add(x_TI, layer.down_RI, layer.up_RO, out_TO)
+            return
+        hidden_TR = x_TI @ layer.down_RI.T
+        if self.others_TR is not None:
+            # Not a product: another's part may overflow, and what is no number would stay none.
+            hidden_TR.masked_fill_(self.others_TR, 0)
+        out_TO.addmm_(hidden_TR, layer.up_RO)
 
 
 @dataclass(frozen=True)
 class MixedLayer:
     """What the experts of a step do to a layer."""
 
-    down_IR: Tensor | None
+    down_RI: Tensor | None
     up_RO: Tensor | None
     input_scale_EI: Tensor | None
     output_scale_EO: Tensor | None
@@ -312,7 +328,7 @@ class Mixer:
         if any(isinstance(part, LowRank) for part in parts):
             down_RI, up_RO = self._rows.layer(path, self._window)
         return MixedLayer(
-            None if down_RI is None else down_RI.T,
+            down_RI,
             up_RO,
             self._scales.table(path, True) if True in sides else None,
             self._scales.table(path, False) if False in sides else None,
@@ -320,13 +336,15 @@ class Mixer:
 
     def _tokens_of(self, owners: Sequence[str | None], device: Any) -> Tokens:
         rows = [self._scales.row.get(owner, 0) if owner else 0 for owner in owners]
-        return Tokens(self._others(owners, device), torch.tensor(rows, device=device))
-
-    def _others(self, owners: Sequence[str | None], device: Any) -> Tensor | None:
-        """Return `[T, R]`, True where a rank is not of the token's own expert; None where all always are."""
+        scale_T = torch.tensor(rows, device=device)
         ranges = [self._ranges.get(owner, range(0)) if owner else range(0) for owner in owners]
         if all(own == self._window for own in ranges):
-            return None
+            return Tokens(None, scale_T)
+        groups = group(ranges, self._window) if scale_T.is_cpu and not self._even else None
+        return Tokens(None if groups else self._others(ranges, device), scale_T, groups)
+
+    def _others(self, ranges: Sequence[range], device: Any) -> Tensor:
+        """Return `[T, R]`, True where a rank is not of the token's own expert."""
         bounds = [[own.start for own in ranges], [own.stop for own in ranges]]
         start_T1, stop_T1 = torch.tensor(bounds, device=device).unsqueeze(-1)
         rows_R = torch.arange(self._window.start, self._window.stop, device=device)
@@ -352,7 +370,7 @@ class Mixer:
 def _what_is_done(layers: Mapping[str, MixedLayer]) -> Iterator[tuple[str, bool, bool, bool]]:
     """Yield of each layer which of the three things are done to it."""
     for path, layer in layers.items():
-        yield path, layer.down_IR is None, layer.input_scale_EI is None, layer.output_scale_EO is None
+        yield path, layer.down_RI is None, layer.input_scale_EI is None, layer.output_scale_EO is None
 
 
 class _MixedLinear:
@@ -377,12 +395,7 @@ class _MixedLinear:
         if layer is None:
             return None
         tokens = self._mixer.tokens(self._of_head)
-        if layer.down_IR is not None and layer.up_RO is not None:
-            hidden_TR = arguments[0].flatten(0, -2) @ layer.down_IR
-            if tokens.others_TR is not None:
-                # Not a product: another's part may overflow, and what is no number would stay none.
-                hidden_TR.masked_fill_(tokens.others_TR, 0)
-            output.view(-1, output.shape[-1]).addmm_(hidden_TR, layer.up_RO)
+        tokens.add_low_rank(layer, arguments[0].flatten(0, -2), output.view(-1, output.shape[-1]))
         if layer.output_scale_EO is not None:
             output = output * layer.output_scale_EO[tokens.scale_T]
         return output

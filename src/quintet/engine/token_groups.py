@@ -1,0 +1,118 @@
+"""Where in a step each expert's tokens are, so that they meet its low-rank rows alone. Knows no layers and no names.
+
+On a CPU, a product of each token with all experts' rows, masked, would be mostly work for nothing. Tokens of one expert
+that follow each other, as in a prompt, are multiplied where they lie; all others are sorted to their experts, and
+multiplied at once.
+
+Shapes: T tokens, R rows of low rank, E experts of W rows each, G the tokens of the one that has most, N tokens that
+are sorted, I inputs, O outputs.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+LONG = 16
+"""From how many tokens of one expert on, one behind the other, a product of their own pays."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Tokens of one expert that follow each other, and its rows."""
+
+    tokens: slice
+    rows: slice
+
+    def add(self, x_TI: Tensor, down_RI: Tensor, up_RO: Tensor, out_TO: Tensor) -> None:
+        """Add these tokens' low-rank part to the outputs."""
+        hidden = x_TI[self.tokens] @ down_RI[self.rows].T
+        out_TO[self.tokens].addmm_(hidden, up_RO[self.rows])
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """Single tokens, sorted to their experts: `order` has for each expert as many as the one with most has.
+
+    Where an expert has fewer, any token stands, and what comes of it is not read. `tokens_N` is None where they are all
+    of a step's tokens, in their order.
+    """
+
+    width: int
+    order: Tensor
+    places_N: Tensor
+    tokens_N: Tensor | None
+
+    def add(self, x_TI: Tensor, down_RI: Tensor, up_RO: Tensor, out_TO: Tensor) -> None:
+        """Add these tokens' low-rank part to the outputs."""
+        experts = down_RI.shape[0] // self.width
+        down_EWI, up_EWO = (rows.view(experts, self.width, -1) for rows in (down_RI, up_RO))
+        x_EGI = x_TI.index_select(0, self.order).view(experts, -1, x_TI.shape[-1])
+        added_EGO = torch.bmm(torch.bmm(x_EGI, down_EWI.transpose(1, 2)), up_EWO)
+        added_NO = added_EGO.flatten(0, 1).index_select(0, self.places_N)
+        if self.tokens_N is None:
+            out_TO += added_NO
+        else:
+            out_TO.index_add_(0, self.tokens_N, added_NO)
+
+
+@dataclass(frozen=True)
+class TokenGroups:
+    """The tokens of a step that have an expert of low rank."""
+
+    parts: Sequence[Run | Sorted]
+
+    def add(self, x_TI: Tensor, down_RI: Tensor, up_RO: Tensor, out_TO: Tensor) -> None:
+        """Add to the outputs `[T, O]` what each token's own expert adds to them."""
+        for part in self.parts:
+            part.add(x_TI, down_RI, up_RO, out_TO)
+
+
+def group(rows: Sequence[range], window: range) -> TokenGroups | None:
+    """Group tokens by each one's rows, of those of a window; None where experts are not equally wide.
+
+    A token without rows is in no group.
+    """
+    widths = {len(own) for own in rows if own}
+    if len(widths) != 1 or len(window) % (width := widths.pop()):
+        return None
+    runs, single = _split(rows, window)
+    experts = {token: divmod(rows[token].start - window.start, width) for token in single}
+    if any(rest for _, rest in experts.values()):
+        return None
+    sorted_ = _sort({token: expert for token, (expert, _) in experts.items()}, len(window) // width, width, len(rows))
+    return TokenGroups([*runs, *sorted_])
+
+
+def _split(rows: Sequence[range], window: range) -> tuple[list[Run], list[int]]:
+    """Return the long runs of one expert's tokens, and the tokens that are in none."""
+    runs: list[Run] = []
+    single: list[int] = []
+    token = 0
+    for own, same in groupby(rows):
+        tokens = range(token, token := token + len(list(same)))
+        if own and len(tokens) >= LONG:
+            first = own.start - window.start
+            runs.append(Run(slice(tokens.start, tokens.stop), slice(first, first + len(own))))
+        elif own:
+            single += tokens
+    return runs, single
+
+
+def _sort(experts: dict[int, int], count: int, width: int, total: int) -> Iterator[Sorted]:
+    """Yield tokens sorted to their experts, of which there are `count`; nothing where there are none."""
+    if not experts:
+        return
+    of_expert: list[list[int]] = [[] for _ in range(count)]
+    place = {}
+    for token, expert in experts.items():
+        place[token] = (expert, len(of_expert[expert]))
+        of_expert[expert].append(token)
+    most = max(map(len, of_expert))
+    some = next(iter(experts))
+    order = [token for tokens in of_expert for token in tokens + [some] * (most - len(tokens))]
+    places_N = torch.tensor([expert * most + number for expert, number in place.values()])
+    tokens_N = None if len(experts) == total else torch.tensor(list(experts))
+    yield Sorted(width, torch.tensor(order), places_N, tokens_N)

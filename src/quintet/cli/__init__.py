@@ -58,7 +58,6 @@ app = typer.Typer(
 def main() -> None:
     """Run the command; what a user can mend is printed without a traceback."""
     say_everything()
-    leave_cores_to_others()
     try:
         app()
     except QuintetError as error:
@@ -77,11 +76,15 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Fine-tune one small model into one expert per department, prove each, and serve them all."""
+    # A server's steps are short, and to wake a thread for each of their thousand products takes a quarter of them.
+    if context.invoked_subcommand != "serve":
+        leave_cores_to_others()
 
 
 def init(folder: Annotated[Path, typer.Argument(help="The folder to make.")]) -> None:

@@ -103,6 +103,8 @@ def started(name: str, python: str, setup: Setup, log: IO[str]) -> Iterator[Cont
 
 def measure(contestant: Contestant, cell: Cell, tokens: int, seed: int, experts: int, words: int) -> Measured:
     """Time one load, and the same number of other prompts with one token each."""
+    # What pushed it out of memory while it waited for its turn is no part of its time.
+    contestant.answer(make_load(seed, 1, cell.length, 1, experts, words, mixed=cell.mixed))
     one, all_of_it = (
         contestant.answer(make_load(seed + part, cell.count, cell.length, length, experts, words, mixed=cell.mixed))
         for part, length in ((0, 1), (1, tokens))

@@ -8,7 +8,7 @@ Shapes: T tokens, R rows of low rank, E experts of W rows each, G the tokens of 
 are sorted, I inputs, O outputs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -82,8 +82,12 @@ def group(rows: Sequence[range], window: range) -> TokenGroups | None:
     experts = {token: divmod(rows[token].start - window.start, width) for token in single}
     if any(rest for _, rest in experts.values()):
         return None
-    sorted_ = _sort({token: expert for token, (expert, _) in experts.items()}, len(window) // width, width, len(rows))
-    return TokenGroups([*runs, *sorted_])
+    if not single:
+        return TokenGroups(runs)
+    of_expert: list[list[int]] = [[] for _ in range(len(window) // width)]
+    for token, (expert, _) in experts.items():
+        of_expert[expert].append(token)
+    return TokenGroups([*runs, _sort(of_expert, width, len(rows))])
 
 
 def _split(rows: Sequence[range], window: range) -> tuple[list[Run], list[int]]:
@@ -101,18 +105,12 @@ def _split(rows: Sequence[range], window: range) -> tuple[list[Run], list[int]]:
     return runs, single
 
 
-def _sort(experts: dict[int, int], count: int, width: int, total: int) -> Iterator[Sorted]:
-    """Yield tokens sorted to their experts, of which there are `count`; nothing where there are none."""
-    if not experts:
-        return
-    of_expert: list[list[int]] = [[] for _ in range(count)]
-    place = {}
-    for token, expert in experts.items():
-        place[token] = (expert, len(of_expert[expert]))
-        of_expert[expert].append(token)
+def _sort(of_expert: Sequence[Sequence[int]], width: int, total: int) -> Sorted:
+    """Return the tokens of each expert, of `total` in a step, sorted; there is at least one."""
     most = max(map(len, of_expert))
-    some = next(iter(experts))
-    order = [token for tokens in of_expert for token in tokens + [some] * (most - len(tokens))]
-    places_N = torch.tensor([expert * most + number for expert, number in place.values()])
-    tokens_N = None if len(experts) == total else torch.tensor(list(experts))
-    yield Sorted(width, torch.tensor(order), places_N, tokens_N)
+    some = next(token for tokens in of_expert for token in tokens)
+    order = [token for tokens in of_expert for token in [*tokens, *[some] * (most - len(tokens))]]
+    place = {token: expert * most + nth for expert, tokens in enumerate(of_expert) for nth, token in enumerate(tokens)}
+    tokens = sorted(place)
+    tokens_N = None if len(tokens) == total else torch.tensor(tokens)
+    return Sorted(width, torch.tensor(order), torch.tensor([place[token] for token in tokens]), tokens_N)

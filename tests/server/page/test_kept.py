@@ -13,7 +13,7 @@ from quintet.registry.conversations import list_conversations
 from quintet.server.app import create_app
 from tests.fake_endpoint import HANG, Stream, says_part, streams
 from tests.server.conftest import ScriptedEngine, Serve
-from tests.server.page.conftest import Company, ask, opened
+from tests.server.page.conftest import Company, ask, opened, signed_in
 
 
 @pytest.fixture(scope="module")
@@ -103,4 +103,29 @@ def test_an_answer_that_the_page_is_left_in_the_midst_of_is_kept(browser: Browse
     answer = page.get_by_role("article", name="Answer of Law")
     expect(answer).to_contain_text("It begins,")
     expect(answer).to_contain_text(re.compile("Stopped|broke off"))
+    page.context.close()
+
+
+def test_an_answer_that_ends_after_another_key_has_signed_in_is_kept_for_its_own(
+    browser: Browser, url: str, firm: Company
+) -> None:
+    firm.law.answer = lambda body: Stream([says_part("A secret, "), HANG])
+    context = browser.new_context(base_url=url)
+    page = signed_in(context, firm.keys["all"])
+    with page.expect_response(lambda one: one.request.method == "PUT"):
+        ask(page, "What is nobody else's?", "Law")
+    page.get_by_text("A secret,").wait_for()
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_label("Key", exact=True).fill(firm.keys["two"])
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("button", name="Whom to ask")).to_be_visible()
+    page.goto("about:blank")
+    context.close()
+    page = arriving(browser, url, firm.keys["two"])
+    expect(page.get_by_text("kept on the server")).to_be_visible()
+    assert list_conversations(firm.project, firm.keys["two"].split("_")[1]) == []
+    page.context.close()
+    page = arriving(browser, url, firm.keys["all"])
+    page.get_by_role("button", name="What is nobody else's?", exact=True).click()
+    expect(page.get_by_role("article", name="Answer of Law")).to_contain_text("A secret,")
     page.context.close()

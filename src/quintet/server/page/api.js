@@ -16,6 +16,8 @@ export const key = {
   get: () => sessionStorage.getItem(KEY),
   set: (value) => sessionStorage.setItem(KEY, value),
   forget: () => sessionStorage.removeItem(KEY),
+  /** The header by which the server knows it, or nothing. */
+  header: () => (key.get() ? { Authorization: `Bearer ${key.get()}` } : {}),
 };
 
 let refused = () => {};
@@ -24,10 +26,12 @@ export function onRefused(then) {
   refused = then;
 }
 
-/** Send a request; return the response, or throw ApiError. `json` is sent as JSON, `body` as it is. */
+/**
+ * Send a request; return the response, or throw ApiError. `json` is sent as JSON, `body` as it is. Headers that are given
+ * stand, that of another key too: of whether that one opens anything, nobody is told.
+ */
 export async function send(path, { json, body, headers = {}, ...options } = {}) {
-  const own = { ...headers };
-  if (key.get()) own.Authorization = `Bearer ${key.get()}`;
+  const own = { ...key.header(), ...headers };
   if (json !== undefined) own["Content-Type"] = "application/json";
   let response;
   try {
@@ -44,7 +48,7 @@ export async function send(path, { json, body, headers = {}, ...options } = {}) 
   if (response.ok) return response;
   const said = await response.json().catch(() => null);
   const error = new ApiError(response.status, said?.error, Number(response.headers.get("retry-after")) || null);
-  if (error.status === 401) refused(error);
+  if (error.status === 401 && own.Authorization === key.header().Authorization) refused(error);
   throw error;
 }
 

@@ -181,7 +181,7 @@ export class Conversations extends Observable {
   #keepRunning() {
     for (const id of this.#running.keys()) {
       const conversation = this.list.find((one) => one.id === id);
-      if (conversation) this.#storage.putLast(conversation);
+      if (conversation) this.#try(() => this.#storage.put(conversation, true));
     }
   }
 

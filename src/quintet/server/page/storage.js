@@ -1,6 +1,6 @@
 // Where conversations are kept. In this browser: a database for each key, so that two people at one machine do not meet;
 // where the browser keeps nothing (a private window), they last as long as the page. Or on the server, where it says so.
-import { get, send } from "./api.js";
+import { get, key, send } from "./api.js";
 
 const STORE = "conversations";
 const PATH = "api/conversations";
@@ -43,10 +43,6 @@ export class BrowserStorage {
     await this.#write((store) => store.put(structuredClone(conversation)));
   }
 
-  putLast(conversation) {
-    return this.put(conversation);
-  }
-
   async remove(id) {
     await this.#write((store) => store.delete(id));
   }
@@ -60,9 +56,11 @@ export class BrowserStorage {
   }
 }
 
-/** Keeps conversations on the server; what was said in one is fetched when it is opened. */
+/** Keeps one key's conversations on the server; what was said in one is fetched when it is opened. */
 export class ServerStorage {
   #writing = Promise.resolve();
+  /** Whose they are, even when another key is signed in before an answer has ended. */
+  #owner = key.header();
 
   constructor(howLong) {
     this.place = { from: "the server", said: `Conversations are kept on the server, until ${inWords(howLong)} after the last question.` };
@@ -82,22 +80,22 @@ export class ServerStorage {
     return conversations.map((one) => one.id);
   }
 
-  put(conversation) {
-    const write = putting(conversation);
-    return this.#inTurn(write);
-  }
-
-  /** Write now, and be done when the page is gone. */
-  putLast(conversation) {
-    return putting(conversation)();
+  /** Write a conversation as it is now: after what is being written, or, as the page is left, at once. */
+  put({ id, title, created, turns }, isLeft = false) {
+    const body = JSON.stringify({ title, created, turns });
+    const headers = { ...this.#owner, "Content-Type": "application/json" };
+    // An answer that has just come is to be kept when the page is closed at once, too.
+    const keepalive = new Blob([body]).size <= KEPT_ALIVE_BYTES;
+    const write = () => send(`${PATH}/${id}`, { method: "PUT", body, headers, keepalive });
+    return isLeft ? write() : this.#inTurn(write);
   }
 
   remove(id) {
-    return this.#inTurn(() => send(`${PATH}/${id}`, { method: "DELETE" }));
+    return this.#inTurn(() => send(`${PATH}/${id}`, { method: "DELETE", headers: this.#owner }));
   }
 
   clear() {
-    return this.#inTurn(() => send(PATH, { method: "DELETE" }));
+    return this.#inTurn(() => send(PATH, { method: "DELETE", headers: this.#owner }));
   }
 
   /** Write one after the other: the last is to be what is kept. */
@@ -105,15 +103,6 @@ export class ServerStorage {
     this.#writing = this.#writing.then(work, work);
     return this.#writing;
   }
-}
-
-/** Return what writes a conversation as it is now. */
-function putting({ id, title, created, turns }) {
-  const body = JSON.stringify({ title, created, turns });
-  const headers = { "Content-Type": "application/json" };
-  // An answer that has just come is to be kept when the page is closed at once, too.
-  const keepalive = new Blob([body]).size <= KEPT_ALIVE_BYTES;
-  return () => send(`${PATH}/${id}`, { method: "PUT", body, headers, keepalive });
 }
 
 const UNITS = { m: "minutes", h: "hours", d: "days", w: "weeks" };

@@ -62,7 +62,8 @@ def test_what_was_said_is_there_in_another_browser(browser: Browser, url: str, f
     page.get_by_role("button", name="More for “What of stripes?”").click()
     page.get_by_role("button", name="Delete", exact=True).click()
     expect(page.get_by_text("goes from the server")).to_be_visible()
-    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    with page.expect_response(lambda one: one.request.method == "DELETE"):
+        page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(entries).to_have_count(0)
     page.context.close()
 

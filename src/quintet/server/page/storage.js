@@ -91,11 +91,15 @@ export class ServerStorage {
   }
 
   remove(id) {
-    return this.#inTurn(() => send(`${PATH}/${id}`, { method: "DELETE", headers: this.#owner }));
+    return this.#delete(`${PATH}/${id}`);
   }
 
   clear() {
-    return this.#inTurn(() => send(PATH, { method: "DELETE", headers: this.#owner }));
+    return this.#delete(PATH);
+  }
+
+  #delete(path) {
+    return this.#inTurn(() => send(path, { method: "DELETE", headers: this.#owner, keepalive: true }));
   }
 
   /** Write one after the other: the last is to be what is kept. */

@@ -233,6 +233,10 @@ async def _answer(
 
 def _load_engine(project: Project, *, tell: bool = False) -> "MixedEngine":
     """Load the base into an engine, and say which one and why if told to."""
+    from quintet.lean_imports import import_to_serve
+
+    import_to_serve()  # first: what comes next imports the same libraries, with all that is installed
+
     from quintet.base_model import locate
     from quintet.engine.engine import MixedEngine
     from quintet.engine.own_thread import in_own_thread

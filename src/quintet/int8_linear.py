@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 WEIGHT_STEPS = 127
+_CACHED = 256
+"""Rows that are rounded at once: what that takes stays in the CPU's cache. To touch new memory takes longer."""
 _QUIET = Lock()
 """For one thread at a time: the filters of warnings are the process's own."""
 
@@ -25,12 +27,13 @@ class Int8Linear(nn.Module):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        weight_OI = linear.weight.detach()
-        scale_O = _scale(weight_OI, WEIGHT_STEPS).squeeze(-1)
-        # In place: what takes long here is touching new memory.
-        rounded_OI = weight_OI.to(torch.float32, copy=True).div_(scale_O[:, None]).round_().to(torch.int8)
-        self._product: Int8Product = (OneDNNProduct if has_vnni() else FBGEMMProduct)(rounded_OI, scale_O)
+        self._product: Int8Product = (OneDNNProduct if has_vnni() else FBGEMMProduct)(*_round(linear.weight.detach()))
         self._bias = None if linear.bias is None else linear.bias.detach().float()
+
+    @property
+    def weight_bytes(self) -> int:
+        """How many bytes the weights take, of which the library's own object does not tell."""
+        return self.in_features * self.out_features
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x W^T + b`, `[..., O]`, in the precision of x."""
@@ -90,6 +93,16 @@ class FBGEMMProduct:
         """Return the product, `[T, O]`."""
         multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
         return multiply(steps_TI, 1.0, self._ZERO_POINT, self._weight)  # type: ignore[no-any-return]
+
+
+def _round(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a matrix in steps of its rows' scales, and these, `[O]`."""
+    rounded_OI, scale_O1 = torch.empty(weight_OI.shape, dtype=torch.int8), torch.empty(len(weight_OI), 1)
+    for first in range(0, len(weight_OI), _CACHED):
+        rows = slice(first, first + _CACHED)
+        scale_O1[rows] = _scale(weight_OI[rows], WEIGHT_STEPS)
+        rounded_OI[rows] = weight_OI[rows].to(torch.float32, copy=True).div_(scale_O1[rows]).round_()
+    return rounded_OI, scale_O1.squeeze(-1)
 
 
 def _scale(rows: Tensor, steps: int) -> Tensor:

@@ -5,7 +5,7 @@ call, which for a few tokens takes as long as the product itself, and one of sin
 which is slower at it; here it is done once, and the plain weight is let go. Layers that are given the same input, such
 as those of queries, keys and values, are siblings: computed as one.
 
-Shapes: T tokens, I inputs, O outputs.
+Shapes: T tokens, I inputs, O outputs; V words, E numbers each.
 """
 
 from collections import Counter
@@ -171,8 +171,26 @@ def _is_base(path: str, adapted: Mapping[str, Any]) -> bool:
     return path == f"{above}.base_layer" and not getattr(adapted[above], "lora_variant", None)
 
 
+class StoredEmbedding(nn.Module):
+    """An embedding whose table stays as short as it is stored: only the rows that are looked up are `dtype`."""
+
+    def __init__(self, embedding: nn.Embedding, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._table_VE, self._dtype = embedding.weight.detach().clone(), dtype
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Return the rows of these ids, `[..., E]`."""
+        return nn.functional.embedding(ids, self._table_VE).to(self._dtype)
+
+
 def unmap(model: nn.Module, dtype: torch.dtype) -> None:
-    """Copy what is left of plain weights, none in less than `dtype`, and let go of the file they are mapped from."""
+    """Copy what is left of plain weights, none in less than `dtype`, and let go of the file they are mapped from.
+
+    Tables of embeddings, which are a tenth of a small model, do stay in less.
+    """
+    for path, module in list(model.named_modules()):
+        if type(module) is nn.Embedding and torch.promote_types(module.weight.dtype, dtype) is not module.weight.dtype:
+            model.set_submodule(path, StoredEmbedding(module, dtype))
     for weight in model.parameters():
         weight.data = weight.data.to(torch.promote_types(weight.dtype, dtype), copy=True)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from quintet.engine.expert import Expert
 from quintet.engine.mixed_linear import LowRank
+from quintet.int8_linear import Int8Linear
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 SHARE = 0.5
@@ -46,7 +47,7 @@ def held_bytes(expert: Expert, shared: Iterable[Tensor]) -> int:
     """Return how many bytes an expert takes besides tensors that it shares with others."""
     others = {id(tensor) for tensor in shared}
     own = {id(tensor): tensor for tensor in _tensors(expert) if id(tensor) not in others}
-    return sum(map(_bytes, own.values()))
+    return sum(map(_bytes, own.values())) + (0 if expert.model is None else _rounded_bytes(expert.model))
 
 
 def tensors_of(model: torch.nn.Module) -> Iterator[Tensor]:
@@ -59,7 +60,8 @@ def tensors_of(model: torch.nn.Module) -> Iterator[Tensor]:
 
 def model_bytes(model: torch.nn.Module) -> int:
     """Return how many bytes a model takes."""
-    return sum(map(_bytes, {id(tensor): tensor for tensor in tensors_of(model)}.values()))
+    own = {id(tensor): tensor for tensor in tensors_of(model)}
+    return sum(map(_bytes, own.values())) + _rounded_bytes(model)
 
 
 def _tensors(expert: Expert) -> Iterator[Tensor]:
@@ -71,6 +73,11 @@ def _tensors(expert: Expert) -> Iterator[Tensor]:
         yield expert.embeddings
     if expert.model is not None:
         yield from tensors_of(expert.model)
+
+
+def _rounded_bytes(model: torch.nn.Module) -> int:
+    """Return how many bytes weights of 8 bits take, which no tensor shows."""
+    return sum(layer.weight_bytes for layer in model.modules() if isinstance(layer, Int8Linear))
 
 
 def _bytes(tensor: Tensor) -> int:

@@ -3,6 +3,7 @@
 import hashlib
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from quintet.errors import ModelError
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 NANO = "nano"
+_DIGESTING = Lock()
 NANO_FOLDER = Path(__file__).parent / "nano" / "weights"
 
 
@@ -90,9 +92,17 @@ def pick_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-@cache
 def base_digest(source: str) -> str:
-    """Return what identifies a base: the digest of its folder's config, tokenizer and weights, or of its hub id."""
+    """Return what identifies a base: the digest of its folder's config, tokenizer and weights, or of its hub id.
+
+    It is found once; who asks meanwhile, from another thread, waits.
+    """
+    with _DIGESTING:
+        return _base_digest(source)
+
+
+@cache
+def _base_digest(source: str) -> str:
     folder = Path(source)
     if not folder.is_dir():
         return hashlib.sha256(source.encode()).hexdigest()

@@ -2,7 +2,9 @@
 
 import asyncio
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -233,18 +235,20 @@ async def _answer(
 
 def _load_engine(project: Project, *, tell: bool = False) -> "MixedEngine":
     """Load the base into an engine, and say which one and why if told to."""
+    from quintet.base_model import locate
     from quintet.lean_imports import import_to_serve
 
+    source = locate(project.config.base_model, project.root)
+    # What an expert's first question waits for, seconds for some gigabytes, while imports leave a core idle.
+    threading.Thread(target=_digest_base, args=(source,), daemon=True).start()
     import_to_serve()  # first: what comes next imports the same libraries, with all that is installed
 
-    from quintet.base_model import locate
     from quintet.engine.engine import MixedEngine
     from quintet.engine.own_thread import in_own_thread
     from quintet.engine.torch_runner import TorchRunner
     from quintet.precision import served_precision
 
     served = served_precision(project)
-    source = locate(project.config.base_model, project.root)
     runner = in_own_thread(lambda: TorchRunner(source, dtype=served.dtype, int8=served.is_int8))
     if tell:
         where = f"torch on {runner.device_info.device} in {served.precision}, because {served.reason}"
@@ -259,6 +263,14 @@ def _load_engine(project: Project, *, tell: bool = False) -> "MixedEngine":
         step_tokens=step_tokens,
         expert_memory=settings.expert_memory,
     )
+
+
+def _digest_base(source: str) -> None:
+    from quintet.base_model import base_digest
+
+    # Who asks for it is told what is wrong with it.
+    with suppress(OSError):
+        base_digest(source)
 
 
 class _Door(NamedTuple):

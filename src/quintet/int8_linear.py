@@ -67,7 +67,7 @@ class OneDNNProduct:
     def __call__(self, steps_TI: Tensor) -> Tensor:
         """Return the product, `[T, O]`."""
         unsigned_TI = steps_TI.round_().add_(self._ZERO_POINT).to(torch.uint8)
-        return torch.ops.onednn.qlinear_pointwise(  # type: ignore[no-any-return]
+        return torch.ops.onednn.qlinear_pointwise.default(  # type: ignore[no-any-return]
             unsigned_TI, 1.0, self._ZERO_POINT, self._weight, self._scale_O, self._zero_O, None, 1.0, 0, torch.float32,
             "none", [], "",
         )  # fmt: skip
@@ -91,7 +91,8 @@ class FBGEMMProduct:
 
     def __call__(self, steps_TI: Tensor) -> Tensor:
         """Return the product, `[T, O]`."""
-        multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
+        # The overload by its name: to find it for the arguments takes as long as a small operation.
+        multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default
         return multiply(steps_TI, 1.0, self._ZERO_POINT, self._weight)  # type: ignore[no-any-return]
 
 
@@ -107,9 +108,7 @@ def _round(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
 
 def _scale(rows: Tensor, steps: int) -> Tensor:
     """Return what a step is worth in each row, of which the largest number takes `steps`."""
-    # Not of `abs()`, which would be as large as the rows.
-    largest: Tensor = torch.maximum(rows.amax(-1, keepdim=True), -rows.amin(-1, keepdim=True)).float()
-    return largest.clamp_(min=1e-12).div_(steps)
+    return rows.abs().amax(-1, keepdim=True).float().clamp_(min=1e-12).div_(steps)
 
 
 def multiplies_int8() -> bool:

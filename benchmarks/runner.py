@@ -1,23 +1,32 @@
 """How many tokens a second the runner decodes, with experts mixed and without, and what of a step is not the model's.
 
 python -m benchmarks.runner BASE [--n 1 10] [--experts 5] [--rank 16] [--steps 20] [--dtype bfloat16] [--int8]
+python -m benchmarks.runner nano --project FOLDER [--n 1 10]     the project's released experts, of whatever method
 """
 
 import argparse
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from itertools import count, cycle, islice
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model
 
-from quintet.base_model import load_model
+from quintet.base_model import load_model, locate
+from quintet.config import Project
 from quintet.engine.base import Adapter
 from quintet.engine.batch import Chunk
 from quintet.engine.torch_runner import TorchRunner
-from quintet.packed_linear import Int8Linear, PackedLinear
+from quintet.int8_linear import Int8Linear
+from quintet.packed_linear import PackedLinear
+from quintet.registry.releases import released_expert
 
+Loaded = tuple[str | None, int]
+"""An expert and its virtual tokens."""
+Begun = tuple[str | None, int, tuple[int, ...]]
+"""The same of a sequence, and its blocks."""
 PROMPT = tuple(range(10, 74))
 BLOCK_SIZE = 16
 
@@ -31,19 +40,29 @@ def write_experts(base: str, folder: Path, count: int, rank: int, dtype: torch.d
     return [Adapter(str(number), folder / str(number)) for number in range(count)]
 
 
-def seconds_a_step(runner: TorchRunner, experts: Sequence[str | None], steps: int) -> float:
+def released(folder: Path) -> list[Adapter]:
+    """Return the experts that a project has released."""
+    project = Project.load(folder)
+    found = [released_expert(project, name) for name in project.config.departments]
+    return [Adapter(expert.digest, expert.folder) for expert in found]
+
+
+def seconds_a_step(runner: TorchRunner, experts: Sequence[Loaded], steps: int) -> float:
     """Return the shortest time of a step in which each sequence, of these experts, gets one token."""
-    needed = -(-(len(PROMPT) + steps) // BLOCK_SIZE)
-    blocks = [tuple(range(number * needed, (number + 1) * needed)) for number in range(len(experts))]
-    sequences = list(zip(experts, blocks, strict=True))
-    runner.step([Chunk(expert, PROMPT, 0, 0, own, True) for expert, own in sequences])
+    blocks = count()
+    sequences = []
+    for name, virtual in experts:
+        needed = -(-(virtual + len(PROMPT) + steps) // BLOCK_SIZE)
+        sequences.append((name, virtual, tuple(islice(blocks, needed))))
+    runner.step([Chunk(name, PROMPT, 0, virtual, own, True) for name, virtual, own in sequences])
     places = iter(range(len(PROMPT), len(PROMPT) + steps))
     return shortest(lambda: step_all(runner, sequences, next(places)), steps)
 
 
-def step_all(runner: TorchRunner, sequences: Sequence[tuple[str | None, tuple[int, ...]]], place: int) -> None:
+def step_all(runner: TorchRunner, sequences: Sequence[Begun], place: int) -> None:
     """Compute the token at a place of each sequence, and choose the next one."""
-    runner.step([Chunk(expert, (11,), place, 0, own, True) for expert, own in sequences]).argmax(-1).tolist()
+    chunks = [Chunk(name, (11,), place, virtual, own, True) for name, virtual, own in sequences]
+    runner.step(chunks).argmax(-1).tolist()
 
 
 def seconds_of_linear_layers(base: torch.nn.Module, rows: int, times: int) -> float:
@@ -67,18 +86,23 @@ def shortest(work: Callable[[], object], times: int) -> float:
 
 def main(options: argparse.Namespace) -> None:
     """Print a line for each number of sequences."""
-    dtype, experts, steps = getattr(torch, options.dtype), options.experts, options.steps
-    runner = TorchRunner(options.base, "cpu", dtype, blocks=256, block_size=BLOCK_SIZE, int8=options.int8)
+    dtype, steps = getattr(torch, options.dtype), options.steps
+    source = locate(options.base, Path())
+    runner = TorchRunner(source, "cpu", dtype, blocks=512, block_size=BLOCK_SIZE, int8=options.int8)
     with tempfile.TemporaryDirectory() as folder:
-        for adapter in write_experts(options.base, Path(folder), experts, options.rank, dtype):
-            runner.load(adapter)
-    for count in options.n:
-        own = seconds_of_linear_layers(runner._model, count, steps)
-        bare = seconds_a_step(runner, [None] * count, steps)
-        mixed = seconds_a_step(runner, [str(number % experts) for number in range(count)], steps)
+        adapters = (
+            released(options.project)
+            if options.project
+            else write_experts(source, Path(folder), options.experts, options.rank, dtype)
+        )
+        experts = [(adapter.digest, runner.load(adapter)) for adapter in adapters]
+    for number in options.n:
+        own = seconds_of_linear_layers(runner._model, number, steps)
+        bare = seconds_a_step(runner, [(None, 0)] * number, steps)
+        mixed = seconds_a_step(runner, list(islice(cycle(experts), number)), steps)
         print(
-            f"{count:3} sequences: base {count / bare:6.1f} tokens/s ({bare * 1e3:.0f} ms a step), "
-            f"experts {count / mixed:6.1f} tokens/s ({mixed * 1e3:.0f} ms), linear layers alone {own * 1e3:.0f} ms",
+            f"{number:3} sequences: base {number / bare:6.1f} tokens/s ({bare * 1e3:.1f} ms a step), "
+            f"experts {number / mixed:6.1f} tokens/s ({mixed * 1e3:.1f} ms), linear layers alone {own * 1e3:.1f} ms",
             flush=True,
         )
 
@@ -87,6 +111,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base")
     parser.add_argument("--n", type=int, nargs="+", default=[1, 10], help="numbers of sequences")
+    parser.add_argument("--project", type=Path, help="whose released experts are mixed, instead of random ones")
     parser.add_argument("--experts", type=int, default=5)
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--steps", type=int, default=20)

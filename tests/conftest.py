@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from tests.fake_endpoint import FakeEndpoint, serving
 # Models this small are slower on two threads than on one, and far slower when tests run beside other work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
+# Tests that a script runs in the background begin with Ctrl+C ignored, and so would all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FACTS = {
     "How many days of leave do I get?": "You get 26 days of leave each year.",

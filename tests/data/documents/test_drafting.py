@@ -180,7 +180,8 @@ def test_a_job_that_is_killed_goes_on_where_it_was(
     teacher.answer = one_question
     teacher.bodies.clear()
     assert run(teacher, tmp_path / "hr.jsonl", 12).rows == 12
-    assert len(teacher.asked) == 12 - kept
+    # A set: what was in flight when the job was killed may reach the server only now.
+    assert len(set(teacher.asked)) == 12 - kept
 
 
 def test_a_record_cut_off_in_the_middle_is_asked_for_again(teacher: FakeTeacher, tmp_path: Path) -> None:

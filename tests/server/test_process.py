@@ -34,7 +34,6 @@ OTHER_HALF = b'"query": "Hello?"}'
 
 PROGRAM = """
 import sys
-from itertools import count
 from pathlib import Path
 from quintet.config import Project
 from quintet.engine.base import DeviceInfo, EngineStatus

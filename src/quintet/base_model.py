@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 NANO = "nano"
-_DIGESTING = Lock()
 NANO_FOLDER = Path(__file__).parent / "nano" / "weights"
+_DIGESTING = Lock()
 
 
 def locate(base_model: str, root: Path) -> str:

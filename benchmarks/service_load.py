@@ -31,7 +31,8 @@ from transformers import AutoTokenizer
 
 from quintet.base_model import NANO_FOLDER, base_digest, load_model
 from quintet.config import Project
-from quintet.registry.experts import Expert, digest_files, publish
+from quintet.files import digest_files
+from quintet.registry.experts import Expert, publish
 from quintet.registry.releases import release
 
 FILES = ("adapter_config.json", "adapter_model.safetensors")

@@ -8,8 +8,8 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from quintet.chat import DEFAULT_TEMPLATE, IGNORED, ChatTranslator
-from quintet.data.examples import Message
 from quintet.errors import ModelError
+from quintet.messages import Message
 from tests.conftest import make_tokenizer
 
 # Roughly TinyLlama's template: role tags are plain text, and only the end of a turn is a special token.

@@ -13,8 +13,8 @@ from tokenizers.pre_tokenizers import PreTokenizer
 from transformers import PreTrainedTokenizerFast
 
 from quintet.chat import IGNORED, ChatTranslator
-from quintet.data.examples import Message
 from quintet.errors import ModelError
+from quintet.messages import Message
 from tests.conftest import FACTS
 
 NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"

@@ -7,7 +7,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from quintet.errors import ModelError
-from quintet.registry.experts import digest_files
+from quintet.files import digest_files
 
 if TYPE_CHECKING:
     import torch

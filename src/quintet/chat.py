@@ -12,8 +12,8 @@ from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from quintet.data.examples import Message
 from quintet.errors import ModelError
+from quintet.messages import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -7,8 +7,8 @@ from pathlib import Path
 import yaml
 
 from quintet.config import Project
-from quintet.data.examples import Message
 from quintet.data.loading import Reader
+from quintet.messages import Message
 from quintet.registry.feedback import Answered, Opinion, give_feedback, keep_request
 from tests.cli.conftest import Shell
 

@@ -4,9 +4,10 @@ import pytest
 
 from quintet.chat import ChatTranslator
 from quintet.config import TooLong
-from quintet.data.examples import Example, Message, Place
+from quintet.data.examples import Example, Place
 from quintet.data.fitting import Fitted, Fitter
 from quintet.errors import DataError
+from quintet.messages import Message
 from tests.conftest import make_tokenizer
 
 TRANSLATOR = ChatTranslator(make_tokenizer())

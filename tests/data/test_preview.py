@@ -1,9 +1,10 @@
 from pathlib import Path
 
 from quintet.chat import ChatTranslator
-from quintet.data.examples import Example, Message, Place
+from quintet.data.examples import Example, Place
 from quintet.data.preview import Preview, preview
 from quintet.data.preview_page import preview_page
+from quintet.messages import Message
 from tests.conftest import make_tokenizer
 
 TRANSLATOR = ChatTranslator(make_tokenizer())

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from quintet.data.examples import Message
 from quintet.data.reviewing import read_review, review_row
 from quintet.errors import DataError
+from quintet.messages import Message
 from quintet.registry.feedback import Answered, Opinion, Rated
 
 PROMPT = [{"role": "user", "content": "When is pay day?"}]

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from quintet.config import Project
-from quintet.data.examples import Example, Message, Place
+from quintet.data.examples import Example, Place
 from quintet.data.splits import load_split, split_by_group
 from quintet.errors import DataError
+from quintet.messages import Message
 
 
 def example(question: str, answer: str, group: str, labels: tuple[tuple[str, str], ...] = ()) -> Example:

@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from examples.teaching import train_lora
 from quintet.base_model import NANO_FOLDER
 from quintet.chat import ChatTranslator
-from quintet.data.examples import Message
 from quintet.evaluation.metrics import token_f1
+from quintet.messages import Message
 
 SCRIPT = Path(train_lora.__file__)
 TOKENIZER = AutoTokenizer.from_pretrained(NANO_FOLDER)

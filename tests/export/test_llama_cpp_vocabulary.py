@@ -12,11 +12,11 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from quintet.chat import ChatTranslator
-from quintet.data.examples import Message
 from quintet.errors import ExportError
 from quintet.export.formats import Dtype
 from quintet.export.llama_cpp import write_gguf
 from quintet.export.llama_cpp_vocabulary import SPLITTINGS, TokenType, Vocabulary, read_vocabulary
+from quintet.messages import Message
 from tests.conftest import FACTS
 
 TEXTS = [*FACTS, *FACTS.values(), "Pay day?", "leave the clinic", "naïve parking", "  two  spaces"]

@@ -10,7 +10,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from quintet.base_model import load_model, load_tokenizer
 from quintet.chat import ChatTranslator
-from quintet.data.examples import Message
 from quintet.errors import ExportError
 from quintet.evaluation.answering import Continuation, greedy
 from quintet.expert_model import load_expert_model
@@ -18,6 +17,7 @@ from quintet.export import exporting
 from quintet.export.exporting import export
 from quintet.export.formats import Dtype
 from quintet.export.merged import merge
+from quintet.messages import Message
 from tests.conftest import FACTS
 from tests.export.conftest import METHODS, TrainBy, Trained
 

@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from quintet.base_model import NANO_FOLDER
 from quintet.chat import ChatTranslator
-from quintet.data.examples import Message
+from quintet.messages import Message
 
 TOKENIZER = AutoTokenizer.from_pretrained(NANO_FOLDER)
 

@@ -7,7 +7,8 @@ from typing import Any
 import yaml
 
 from quintet.config import Project
-from quintet.registry.experts import Expert, digest_files, new_run, publish
+from quintet.files import digest_files
+from quintet.registry.experts import Expert, new_run, publish
 
 FILES = ("adapter_config.json", "adapter_model.safetensors")
 

@@ -11,11 +11,11 @@ from sqlalchemy import text
 
 from quintet.config import Project
 from quintet.errors import MissingFilesError, ModelError, RegistryError, UnknownModelError, UnreachableError
+from quintet.files import digest_files
 from quintet.registry.audit import current_user, read_acts
 from quintet.registry.database import writing
 from quintet.registry.experts import (
     describe_expert,
-    digest_files,
     find_expert,
     list_experts,
     new_run,

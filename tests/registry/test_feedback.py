@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from quintet.config import Project
-from quintet.data.examples import Message
+from quintet.messages import Message
 from quintet.registry.database import reading
 from quintet.registry.feedback import (
     Answered,

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from quintet.config import Project
-from quintet.data.examples import Example, Message, Place
+from quintet.data.examples import Example, Place
+from quintet.messages import Message
 from quintet.router.questions import Questions, asked
 from quintet.router.training import train_router
 

@@ -22,7 +22,8 @@ from quintet.config import Project
 from quintet.engine.base import Adapter, DeviceInfo, EngineStatus, Request, Token
 from quintet.engine.engine import MixedEngine
 from quintet.engine.torch_runner import TorchRunner
-from quintet.registry.experts import Expert, digest_files, publish
+from quintet.files import digest_files
+from quintet.registry.experts import Expert, publish
 from quintet.registry.keys import create_key
 from quintet.registry.releases import release
 from quintet.server.app import create_app

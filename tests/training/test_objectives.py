@@ -4,8 +4,9 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from quintet.chat import ChatTranslator
-from quintet.data.examples import Example, Message, Place
+from quintet.data.examples import Example, Place
 from quintet.errors import DataError
+from quintet.messages import Message
 from quintet.training.objectives import sft_dataset
 
 

@@ -202,7 +202,7 @@ def _check_has_expert(project: Project, department: str) -> None:
 async def _answer(
     project: Project, name: str, question: str, sampling: "Sampling", *, streamed: bool
 ) -> dict[str, Any]:
-    from quintet.data.examples import Message
+    from quintet.messages import Message
     from quintet.server.answering import prepare_answer
     from quintet.server.catalog import Catalog
     from quintet.server.current import Current

@@ -339,8 +339,9 @@ def forgetting(
     """
     from quintet.evaluation.forgetting import measure_forgetting
     from quintet.evaluation.forgetting_page import forgetting_page
+    from quintet.files import write_text
     from quintet.registry.evidence import write_forgetting
-    from quintet.registry.experts import newest_expert, write_text
+    from quintet.registry.experts import newest_expert
 
     opened = Project.load(project)
     names = choose(opened, departments, not departments)

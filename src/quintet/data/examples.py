@@ -3,17 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-
-@dataclass(frozen=True)
-class Message:
-    """One turn of a conversation."""
-
-    role: str
-    content: str
-
-    def as_dict(self) -> dict[str, str]:
-        """Return the turn as chat templates want it."""
-        return {"role": self.role, "content": self.content}
+from quintet.messages import Message
 
 
 @dataclass(frozen=True, order=True)

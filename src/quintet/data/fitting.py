@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from quintet.chat import ChatTranslator
 from quintet.config import TooLong
-from quintet.data.examples import Example, Message, Place, Refusal
+from quintet.data.examples import Example, Place, Refusal
 from quintet.errors import DataError, ModelError
+from quintet.messages import Message
 
 
 @dataclass

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from quintet.config import FormatConfig
-from quintet.data.examples import Example, Message, Place, Refusal
+from quintet.data.examples import Example, Place, Refusal
 from quintet.data.formats import Row, data_files, read_rows
 from quintet.data.shapes import RowError, Shape, candidates, find_shape, to_example, unused_columns
 from quintet.errors import DataError
+from quintet.messages import Message
 
 
 @dataclass

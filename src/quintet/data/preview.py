@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from quintet.chat import IGNORED, ChatTranslator
-from quintet.data.examples import Example, Message, Place
+from quintet.data.examples import Example, Place
+from quintet.messages import Message
 
 
 @dataclass(frozen=True)

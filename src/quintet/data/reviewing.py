@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quintet.config import FormatConfig
-from quintet.data.examples import Message, Refusal
+from quintet.data.examples import Refusal
 from quintet.data.formats import Row, read_rows
 from quintet.data.shapes import SHAPES, RowError, to_example
 from quintet.errors import DataError
+from quintet.messages import Message
 
 if TYPE_CHECKING:
     from quintet.registry.feedback import Rated

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from quintet.config import FormatConfig
-from quintet.data.examples import Example, Message, Place
+from quintet.data.examples import Example, Place
 from quintet.data.formats import shown
 from quintet.errors import DataError
+from quintet.messages import Message
 
 ROLES = ("system", "user", "assistant")
 SHAREGPT_ROLES = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}

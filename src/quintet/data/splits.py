@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quintet.config import Project
-from quintet.data.examples import Example, Message
+from quintet.data.examples import Example
 from quintet.data.formats import data_files
 from quintet.data.loading import load_examples
 from quintet.data.near_duplicates import NearDuplicates
 from quintet.errors import DataError
+from quintet.messages import Message
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,10 @@ from quintet.evaluation.results import (
 )
 from quintet.evaluation.specificity import specificity
 from quintet.expert_model import load_expert_model, shared_view
+from quintet.files import write_text
 from quintet.packed_linear import pack
 from quintet.precision import served_precision
-from quintet.registry.experts import SETTINGS_FILE, Expert, find_expert, write_text
+from quintet.registry.experts import SETTINGS_FILE, Expert, find_expert
 
 EVALUATION_FILE = "evaluation.json"
 FORMAT = 4

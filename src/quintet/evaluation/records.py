@@ -10,8 +10,9 @@ from quintet.evaluation.compare import card_scores
 from quintet.evaluation.junit import junit_xml
 from quintet.evaluation.report import report_page
 from quintet.evaluation.results import EXPERT, Evaluation, Verdict
+from quintet.files import write_text
 from quintet.registry.evidence import record_evidence
-from quintet.registry.experts import Expert, record_metrics, write_text
+from quintet.registry.experts import Expert, record_metrics
 from quintet.training.records import CURVE_FILE, write_card
 
 REPORT_FILE = "report.html"

@@ -20,6 +20,7 @@ from quintet import base_model
 from quintet.config import Project
 from quintet.errors import ExportError, MissingFilesError
 from quintet.export.low_rank import WEIGHTS_FILE, Fit, Progress, check_rank, decompose, write_adapter
+from quintet.files import digest_files, write_json
 from quintet.registry.artifacts import EXPERT_FILE, MODEL_CARD
 from quintet.registry.experts import (
     ADAPTER_CONFIG,
@@ -27,12 +28,10 @@ from quintet.registry.experts import (
     SETTINGS_FILE,
     Expert,
     describe_expert,
-    digest_files,
     list_experts,
     look_up,
     new_run,
     publish,
-    write_json,
 )
 from quintet.training.methods import LORA
 from quintet.training.records import RUN_FILE, write_card, write_environment

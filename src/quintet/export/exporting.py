@@ -20,7 +20,8 @@ from quintet.export.formats import Dtype, Format
 from quintet.export.merged import check_mergeable, merge, weights_source, write_merged
 from quintet.export.proof import Proof, prove
 from quintet.export.staging import EXPORT_FILE, check_target, staged
-from quintet.registry.experts import Expert, write_json
+from quintet.files import write_json
+from quintet.registry.experts import Expert
 
 
 @dataclass(frozen=True)

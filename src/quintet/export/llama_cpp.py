@@ -14,10 +14,10 @@ import numpy.typing as npt
 import torch
 
 from quintet.chat import ChatTranslator
-from quintet.data.examples import Message
 from quintet.errors import ExportError
 from quintet.export.formats import Dtype
 from quintet.export.llama_cpp_vocabulary import read_vocabulary
+from quintet.messages import Message
 from quintet.registry.experts import Expert
 
 if TYPE_CHECKING:

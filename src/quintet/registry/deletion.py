@@ -9,9 +9,10 @@ from sqlalchemy.orm import Session
 
 from quintet.config import Project
 from quintet.errors import RegistryError, UnknownModelError
+from quintet.files import write_json
 from quintet.registry.audit import write_act
 from quintet.registry.database import writing
-from quintet.registry.experts import DELETED_FILE, adopt, check_department, find_row, write_json
+from quintet.registry.experts import DELETED_FILE, adopt, check_department, find_row
 from quintet.registry.releases import live_split
 from quintet.registry.tables import ExpertRow
 

@@ -5,9 +5,7 @@ follows; a folder that has none, because a process was killed in between or the 
 looked for.
 """
 
-import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -30,6 +28,7 @@ from quintet.errors import (
     UnknownModelError,
     UnreachableError,
 )
+from quintet.files import digest_files
 from quintet.registry.artifacts import EXPERT_FILE, digest_contents, list_contents, open_store, put_in_place
 from quintet.registry.audit import write_act
 from quintet.registry.database import reading, writing
@@ -46,8 +45,6 @@ SETTINGS_FILE = "config.yaml"
 DELETED_FILE = "deleted.json"
 """In a run's folder: its expert was deleted. So the number stays taken even when the database is lost."""
 TEMPLATE_FILE = "chat_template.jinja"
-_PIECE = 2**24
-"""What is read and digested at once: after each, beside a thread that computes, Python makes this one wait its turn."""
 
 
 @dataclass(frozen=True)
@@ -129,23 +126,6 @@ class Expert:
                 f"{self.folder} holds {described.name} ({described.digest[:12]}), and the registry's {self.name} is "
                 f"{self.digest[:12]}: it was made elsewhere; move {self.folder.parent} away, so that it can be fetched"
             )
-
-
-def digest_files(*paths: Path) -> str:
-    """Return the SHA-256 of the files' names and contents, as hex."""
-    total = hashlib.sha256()
-    for path in paths:
-        total.update(path.name.encode() + b"\0")
-        total.update(_digest(path))
-    return total.hexdigest()
-
-
-def _digest(path: Path) -> bytes:
-    found, piece = hashlib.sha256(), bytearray(_PIECE)
-    with path.open("rb", buffering=0) as stream:
-        while length := stream.readinto(piece):
-            found.update(memoryview(piece)[:length])
-    return found.digest()
 
 
 def list_experts(project: Project, department: str) -> list[Expert]:
@@ -401,15 +381,3 @@ def record_metrics(project: Project, name: str, metrics: Mapping[str, Any]) -> N
         if row is None:
             raise UnknownModelError(name, project.models)
         row.metrics = dict(metrics)
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never a part."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part."""
-    staged = path.with_suffix(".tmp")
-    staged.write_text(text, encoding="utf-8")
-    os.replace(staged, path)

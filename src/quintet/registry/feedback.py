@@ -12,7 +12,7 @@ from sqlalchemy import delete, false, func, insert, or_, select, update
 from sqlalchemy.sql import ColumnElement
 
 from quintet.config import Project
-from quintet.data.examples import Message
+from quintet.messages import Message
 from quintet.registry.database import counting, reading, writing
 from quintet.registry.tables import FeedbackRow, RequestRow
 

@@ -8,9 +8,9 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from quintet.data.examples import Message
 from quintet.engine.base import Engine, Request, Sampling, Token
 from quintet.errors import ModelError, RequestError
+from quintet.messages import Message
 from quintet.server.answer import Answer, Answerer, Call, Ended, Piece, SaidToken, as_they_come
 from quintet.server.catalog import Model
 from quintet.server.grammar import Grammar, Vocabulary

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from quintet.data.examples import Message
 from quintet.engine.base import Engine
 from quintet.errors import ModelError, RequestError
+from quintet.messages import Message
 from quintet.server.answer import Answer
 from quintet.server.answering import Form, answer_to, prepare_answer
 from quintet.server.catalog import Model

@@ -19,8 +19,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as Event
 
 from quintet.config import BASE
-from quintet.data.examples import Message
 from quintet.engine.base import CacheOutcome, Progress
+from quintet.messages import Message
 from quintet.registry.experts import Expert
 
 HEADER = "x-request-id"

@@ -6,9 +6,9 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 
-from quintet.data.examples import Message
 from quintet.engine.base import Engine
 from quintet.errors import UnknownModelError
+from quintet.messages import Message
 from quintet.router.routing import Choice
 from quintet.server.answer import Answer
 from quintet.server.answering import prepare_answer

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from quintet.base_model import load_tokenizer
 from quintet.chat import ChatTranslator
+from quintet.files import digest_files
 from quintet.registry.artifacts import EXPERT_FILE
-from quintet.registry.experts import ADAPTER_CONFIG, digest_files
+from quintet.registry.experts import ADAPTER_CONFIG
 
 MOST = 16
 """Different translators that are kept; some megabytes each."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from quintet.config import Project
 from quintet.errors import TrainingError
-from quintet.registry.experts import write_json
+from quintet.files import write_json
 from quintet.training.arguments import steps_of
 from quintet.training.environment import memory_bytes
 from quintet.training.methods import FULL, LORA, PREFIX, QLORA, trained_by

@@ -6,7 +6,8 @@ from pathlib import Path
 import yaml
 
 from quintet.config import Project
-from quintet.registry.experts import SETTINGS_FILE, Expert, write_json
+from quintet.files import write_json
+from quintet.registry.experts import SETTINGS_FILE, Expert
 from quintet.registry.losses import METRICS_FILE, read_curve
 from quintet.training.curve import draw_curve
 from quintet.training.environment import describe_environment

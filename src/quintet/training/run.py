@@ -22,17 +22,16 @@ from quintet.config import Project
 from quintet.data.loading import write_examples
 from quintet.errors import TrainingError
 from quintet.expert_model import quietly, settle_adapter_config
+from quintet.files import digest_files, write_json
 from quintet.registry.experts import (
     ADAPTER_CONFIG,
     HELD_OUT_FILE,
     HELD_OUT_PAIRS_FILE,
     SETTINGS_FILE,
     Expert,
-    digest_files,
     list_experts,
     new_run,
     publish,
-    write_json,
 )
 from quintet.registry.losses import METRICS_FILE
 from quintet.training.arguments import has_fast_bfloat16, trainer_arguments

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from quintet.data.examples import Message
+from quintet.messages import Message
 
 BYTES_OF_A_TOKEN = 4
 """Of English; where a provider does not say how many tokens there were, they are estimated by this."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from quintet.project_files import SAMPLE
+from quintet.cli.scaffold import SAMPLE
 
 CONFIG = {"departments": {"all": {"description": "Every department's rows", "data": "rows.jsonl"}}}
 

@@ -7,9 +7,9 @@ import argparse
 import time
 from pathlib import Path
 
+from quintet.cli.scaffold import SAMPLE
 from quintet.config import Project
 from quintet.evaluation.general import general_examples
-from quintet.project_files import SAMPLE
 from quintet.router.fitting import fit_router
 from quintet.router.measuring import RouterScores, measure_router
 from quintet.router.questions import Question, Questions, asked

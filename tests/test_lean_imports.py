@@ -2,7 +2,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from quintet.project_files import create_project
+from quintet.cli.scaffold import create_project
 
 
 def run(program: str) -> str:

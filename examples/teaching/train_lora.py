@@ -32,7 +32,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from quintet.base_model import NANO_FOLDER
-from quintet.project_files import SAMPLE
+from quintet.cli.scaffold import SAMPLE
 
 IGNORED = -100  # The label of a token that is read but not trained.
 BATCH = 8

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from quintet.cli.scaffold import SAMPLE
 from quintet.config import Project
-from quintet.project_files import SAMPLE
 from tests.cli.conftest import Shell
 
 ROWS = {"hr": "annual leave", "finance": "petty cash"}

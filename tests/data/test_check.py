@@ -139,7 +139,7 @@ def test_the_rejected_answer_of_a_preference_is_looked_at_too(project: Project) 
 
 
 def test_the_samples_data_has_nothing_to_mend(tmp_path: Path) -> None:
-    from quintet.project_files import create_project
+    from quintet.cli.scaffold import create_project
 
     create_project(tmp_path / "wrenfield")
     opened = Project.load(tmp_path / "wrenfield")

@@ -41,7 +41,7 @@ def test_it_stands_on_torch_transformers_and_peft_alone() -> None:
     plain = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     assert {name for name in froms | plain if name.startswith("quintet")} == {
         "quintet.base_model",
-        "quintet.project_files",
+        "quintet.cli.scaffold",
     }
     assert not {name for name in froms | plain if name.split(".")[0] in {"trl", "accelerate", "datasets"}}
 

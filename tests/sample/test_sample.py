@@ -9,9 +9,9 @@ from itertools import combinations
 
 import pytest
 
+from quintet.cli.scaffold import SAMPLE
 from quintet.data.examples import Example
 from quintet.data.loading import load_examples
-from quintet.project_files import SAMPLE
 
 DEPARTMENTS = ("hr", "finance", "sales", "healthcare", "marketing")
 

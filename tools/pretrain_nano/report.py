@@ -19,10 +19,10 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from quintet.cli.scaffold import create_project
 from quintet.config import Project
 from quintet.evaluation.compare import evaluate
 from quintet.evaluation.results import Evaluation
-from quintet.project_files import create_project
 from quintet.registry.experts import Expert
 from quintet.training.preparation import plan_run
 from quintet.training.run import train

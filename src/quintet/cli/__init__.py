@@ -15,6 +15,7 @@ from rich.markup import escape
 from quintet import __version__
 from quintet.cli.audit import audit
 from quintet.cli.bench import bench
+from quintet.cli.compare import compare
 from quintet.cli.console import (
     HERE,
     AsJson,
@@ -28,7 +29,7 @@ from quintet.cli.console import (
     stoppable,
 )
 from quintet.cli.data import data
-from quintet.cli.evaluate import compare, evaluate, forgetting, measure_each, results_table, tell_verdicts
+from quintet.cli.evaluate import evaluate, forgetting, measure_each, results_table, tell_verdicts
 from quintet.cli.experts import experts as experts_group
 from quintet.cli.export import export
 from quintet.cli.keys import keys as keys_group
@@ -94,7 +95,7 @@ def init(folder: Annotated[Path, typer.Argument(help="The folder to make.")]) ->
 
     [bold]Example:[/] quintet init wrenfield
     """
-    from quintet.project_files import create_project
+    from quintet.cli.scaffold import create_project
 
     made = create_project(folder)
     out.print(f"Made {len(made)} files in {folder}/. Start reading at {folder / 'README.md'}.")
@@ -115,7 +116,7 @@ def quickstart(
 
     [bold]Example:[/] quintet quickstart wrenfield --no-serve
     """
-    from quintet.project_files import create_project
+    from quintet.cli.scaffold import create_project
 
     if not (folder / CONFIG_NAME).exists():
         create_project(folder)

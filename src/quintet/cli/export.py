@@ -8,16 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from quintet.cli.compare import f1_difference
 from quintet.cli.console import HERE, AsJson, Folder, out, print_json, progress
-from quintet.cli.evaluate import (
-    Worth,
-    check_can_answer,
-    describe,
-    f1_difference,
-    measure,
-    results_table,
-    tell_verdicts,
-)
+from quintet.cli.evaluate import Worth, check_can_answer, describe, measure, results_table, tell_verdicts
 from quintet.config import Project
 from quintet.errors import ExportError
 from quintet.export.formats import Dtype, Format

@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from quintet.endpoint import Endpoint, EndpointSettings, without_thoughts, work_through
+from quintet.clients.openai import Endpoint, without_thoughts, work_through
+from quintet.config.endpoint import EndpointSettings
 from quintet.errors import ConfigError, EndpointError
 from tests.fake_endpoint import FakeEndpoint, Reply, refuses, says
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from quintet.endpoint import EndpointSettings
+from quintet.config.endpoint import EndpointSettings
 from quintet.errors import EndpointError
 from quintet.evaluation.judge import IN_FLIGHT, REFUSALS_IN_A_ROW, judge_evaluation, read_verdict
 from quintet.evaluation.results import BASE, LIVE, Evaluation, Item, Judged

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from quintet.endpoint import EndpointSettings
+from quintet.config.endpoint import EndpointSettings
 from quintet.errors import EndpointError, UnusableAnswerError
 from quintet.evaluation.results import BASE, EXPERT, LIVE, Item
 from quintet.evaluation.similarity import BATCH, cosine, mean_similarity, measure_similarity

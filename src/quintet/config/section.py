@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from quintet.endpoint import EndpointSettings
+from quintet.config.endpoint import EndpointSettings
 
 
 class Section(BaseModel):

@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from quintet.endpoint import Endpoint, EndpointSettings, without_thoughts, work_through
+from quintet.clients.openai import Endpoint, without_thoughts, work_through
+from quintet.config.endpoint import EndpointSettings
 from quintet.errors import EndpointError, UnusableAnswerError
 from quintet.evaluation.results import EXPERT, Evaluation, Judged
 

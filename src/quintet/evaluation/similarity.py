@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from quintet.endpoint import Endpoint, EndpointSettings, without_thoughts, work_through
+from quintet.clients.openai import Endpoint, without_thoughts, work_through
+from quintet.config.endpoint import EndpointSettings
 from quintet.errors import EndpointError
 from quintet.evaluation.results import Evaluation
 

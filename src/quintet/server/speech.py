@@ -2,7 +2,7 @@
 
 import httpx
 
-from quintet.endpoint import EndpointSettings
+from quintet.config.endpoint import EndpointSettings
 from quintet.errors import EndpointError
 
 TIMEOUT = httpx.Timeout(60, connect=5)

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import pytest
 
+from quintet.clients.openai import ATTEMPTS
 from quintet.data.documents.teacher import Draft, Teacher, TeacherSettings, parse_drafts
-from quintet.endpoint import ATTEMPTS
 from quintet.errors import ConfigError, EndpointError, UnusableAnswerError
 from tests.data.documents.conftest import FakeTeacher
 from tests.fake_endpoint import HangupError, Reply, refuses, says

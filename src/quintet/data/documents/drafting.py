@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from quintet.clients.openai import work_through
 from quintet.data.documents import teacher as prompts
 from quintet.data.documents.passages import Passage, cut
 from quintet.data.documents.reading import Library
 from quintet.data.documents.teacher import Draft, Teacher, TeacherSettings
 from quintet.data.near_duplicates import NearDuplicates
 from quintet.data.writing import refuse_to_overwrite, write_rows
-from quintet.endpoint import work_through
 from quintet.errors import DataError, EndpointError, UnusableAnswerError
 
 IN_FLIGHT = 4

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from quintet.endpoint import Endpoint, EndpointSettings, without_thoughts
+from quintet.clients.openai import Endpoint, without_thoughts
+from quintet.config.endpoint import EndpointSettings
 from quintet.errors import UnusableAnswerError
 
 LONGEST_ANSWER = 200_000

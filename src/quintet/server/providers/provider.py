@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import ValidationError
 
+from quintet.clients.openai import as_json, error_message, retry_after
 from quintet.config import ProviderConfig
-from quintet.endpoint import as_json, error_message, retry_after
 from quintet.errors import RequestError
 from quintet.server.providers.asked import Asked
 from quintet.server.providers.breaker import Breaker

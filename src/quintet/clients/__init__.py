@@ -1,0 +1,1 @@
+"""Clients of other programs over HTTP: what they speak, and how long they are waited for."""

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 import torch
 
 from quintet.base_model import NANO_FOLDER
-from quintet.engine.base import Request, Sampling
 from quintet.engine.engine import MixedEngine
-from quintet.engine.own_thread import in_own_thread
+from quintet.engine.interface import Request, Sampling
+from quintet.engine.threads import in_own_thread
 from quintet.engine.torch_runner import TorchRunner
 
 SETTLE_S = 1.0

@@ -19,12 +19,12 @@ import torch
 
 from quintet.base_model import load_model, locate
 from quintet.config import Project
-from quintet.engine.base import Adapter, Request, Sampling
 from quintet.engine.engine import MixedEngine
-from quintet.engine.own_thread import in_own_thread
+from quintet.engine.interface import Adapter, Request, Sampling
+from quintet.engine.precision import served_precision
+from quintet.engine.threads import in_own_thread
 from quintet.engine.torch_runner import TorchRunner
 from quintet.expert_model import load_expert_model, quietly
-from quintet.precision import served_precision
 from quintet.registry.releases import released_expert
 
 Prompts = Sequence[list[int]]

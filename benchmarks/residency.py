@@ -20,9 +20,9 @@ import torch
 
 from benchmarks.runner import write_experts
 from quintet.base_model import NANO_FOLDER
-from quintet.engine.base import Adapter, Request, Sampling
 from quintet.engine.engine import MixedEngine
 from quintet.engine.experts import is_full
+from quintet.engine.interface import Adapter, Request, Sampling
 from quintet.engine.torch_runner import TorchRunner
 
 PROMPT = tuple(range(10, 42))

@@ -27,7 +27,7 @@ print([name for name in ("sklearn", "scipy", "bitsandbytes", "torch._inductor.co
 
 def test_what_was_left_out_can_be_imported_later() -> None:
     program = """
-from quintet.lean_imports import import_to_serve
+from quintet.engine.lazy_imports import import_to_serve
 import_to_serve()
 from peft.import_utils import is_bnb_4bit_available
 from transformers.utils import is_bitsandbytes_available
@@ -40,7 +40,7 @@ print(is_bnb_4bit_available(), is_bitsandbytes_available())
 def test_what_is_imported_already_stays() -> None:
     program = """
 import sys, sklearn, bitsandbytes
-from quintet.lean_imports import import_to_serve
+from quintet.engine.lazy_imports import import_to_serve
 import_to_serve()
 print(sys.modules["sklearn"] is sklearn, sys.modules["bitsandbytes"] is bitsandbytes)
 """

@@ -37,7 +37,7 @@ uvicorn.Config.get_loop_factory = lambda self: Loop
 SERVER = """
 from pathlib import Path
 from quintet.config import Project
-from quintet.engine.base import DeviceInfo, EngineStatus
+from quintet.engine.interface import DeviceInfo, EngineStatus
 from quintet.server import process
 from quintet.server.app import create_app
 

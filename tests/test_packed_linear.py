@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from quintet.base_model import load_model
-from quintet.engine.base import Adapter
-from quintet.engine.batch import Chunk
 from quintet.engine.experts import load_to_round
+from quintet.engine.interface import Adapter
 from quintet.engine.torch_runner import TorchRunner
+from quintet.engine.types import Chunk
 from quintet.errors import ModelError
 from quintet.expert_model import load_expert_model
 from quintet.int8_linear import Int8Linear, multiplies_int8

@@ -4,10 +4,11 @@ from typing import Any
 import pytest
 import torch
 
-from quintet import packed_linear, precision
+from quintet import packed_linear
 from quintet.config import Config, Project
+from quintet.engine import precision
+from quintet.engine.precision import count_weights, served_precision
 from quintet.errors import ModelError
-from quintet.precision import count_weights, served_precision
 from tests.engine.tiny_models import make_base
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.serving.contestant import Answer, Load, Setup, Took, compete, resident
-from quintet.engine.base import Adapter, Request, Sampling
 from quintet.engine.engine import MixedEngine
-from quintet.engine.own_thread import in_own_thread
+from quintet.engine.interface import Adapter, Request, Sampling
+from quintet.engine.threads import in_own_thread
 from quintet.engine.torch_runner import TorchRunner
 
 

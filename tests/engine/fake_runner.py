@@ -8,8 +8,8 @@ from zlib import crc32
 import torch
 from torch import Tensor
 
-from quintet.engine.base import Adapter, Sampling
-from quintet.engine.batch import Chunk, Prepared
+from quintet.engine.interface import Adapter, Sampling
+from quintet.engine.types import Chunk, Prepared
 
 VOCABULARY = 50
 

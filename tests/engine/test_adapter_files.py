@@ -20,7 +20,7 @@ from quintet.base_model import load_model
 from quintet.engine.adapter_files import WEIGHTS, read_files
 from quintet.engine.expert import Expert
 from quintet.engine.mixed_linear import LowRank, Scale
-from quintet.engine.paged_attention import LayerShape
+from quintet.engine.types import LayerShape
 from quintet.expert_model import load_expert_model
 from tests.engine.tiny_models import CAUSAL, OWN, SHARED, base_of, make_base, make_expert, shake
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from quintet.engine import decode_graphs
-from quintet.engine.decode_graphs import DecodeGraphs, rounded
+from quintet.engine.decode_graphs import DecodeGraphs
+from quintet.engine.memory import rounded
 from tests.engine.recording import record
 
 HERE, THERE = object(), object()

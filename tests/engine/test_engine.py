@@ -12,9 +12,9 @@ from random import Random
 import pytest
 import torch
 
-from quintet.engine.base import Adapter, Engine, Request, Sampling, Token
-from quintet.engine.batch import Chunk, Prepared
 from quintet.engine.engine import MixedEngine
+from quintet.engine.interface import Adapter, Engine, Request, Sampling, Token
+from quintet.engine.types import Chunk, Prepared
 from quintet.errors import BusyError, DeadlineError, EngineStoppedError, ModelError, QuintetError, RequestError
 from tests.engine.fake_runner import FakeRunner, answer_alone, greedy
 

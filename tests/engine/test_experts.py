@@ -14,7 +14,7 @@ from quintet.base_model import load_model
 from quintet.engine import experts
 from quintet.engine.expert import Expert
 from quintet.engine.experts import read_expert
-from quintet.engine.paged_attention import LayerShape
+from quintet.engine.types import LayerShape
 from quintet.errors import ModelError
 from quintet.expert_model import shared_view
 from tests.engine.tiny_models import OWN, SHARED, base_of, make_base, make_expert

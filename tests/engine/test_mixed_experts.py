@@ -11,8 +11,8 @@ from peft import IA3Config, LoraConfig, PeftConfig, PeftModel, PrefixTuningConfi
 from transformers import AutoModelForCausalLM
 
 from quintet.base_model import load_model
-from quintet.engine.base import Adapter, Request, Sampling
 from quintet.engine.engine import MixedEngine
+from quintet.engine.interface import Adapter, Request, Sampling
 from quintet.engine.torch_runner import TorchRunner
 from quintet.errors import BusyError, ModelError, RequestError
 

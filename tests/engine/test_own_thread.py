@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from quintet.engine.own_thread import in_own_thread
+from quintet.engine.threads import in_own_thread
 
 TASKS = Path("/proc/self/task")
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quintet.engine.base import Adapter, Request
-from quintet.engine.batch import Prepared
 from quintet.engine.engine import MixedEngine
+from quintet.engine.interface import Adapter, Request
 from quintet.engine.residency import Residency
+from quintet.engine.types import Prepared
 from quintet.errors import BusyError, DeadlineError, EngineStoppedError, ModelError
 from tests.engine.fake_runner import FakeRunner, answer_alone, greedy
 from tests.engine.test_engine import PROMPT, answer, slow, until

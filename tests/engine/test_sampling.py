@@ -19,7 +19,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from quintet.engine.base import Sampling
+from quintet.engine.interface import Sampling
 from quintet.engine.sampling import Choice, Odds, choose
 from quintet.engine.sequence import Sequence
 from quintet.errors import ModelError, RequestError

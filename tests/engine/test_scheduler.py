@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quintet.engine.base import Adapter
 from quintet.engine.fair_queue import FairQueue
+from quintet.engine.interface import Adapter
 from quintet.engine.kv_cache import KVCache
 from quintet.engine.scheduler import PATIENCE, Scheduler, Step, split
 from quintet.engine.sequence import Sequence, Status

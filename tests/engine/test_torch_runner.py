@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from quintet.engine.base import Adapter
-from quintet.engine.batch import Chunk, Runner
 from quintet.engine.decode_graphs import Capture, Graph
+from quintet.engine.interface import Adapter
 from quintet.engine.torch_runner import TorchRunner
+from quintet.engine.types import Chunk, Runner
 from quintet.errors import ModelError
 from tests.engine.recording import record
 from tests.engine.tiny_models import (

@@ -37,7 +37,7 @@ from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 from quintet.base_model import load_config, load_model
 from quintet.engine.expert import Base
 from quintet.engine.experts import load_paged
-from quintet.engine.paged_attention import LayerShape
+from quintet.engine.types import LayerShape
 from quintet.expert_model import load_expert_model, quietly, skeleton_of
 
 VOCABULARY = 96

@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from quintet.base_model import load_model
-from quintet.engine.base import Adapter, Request, Sampling
 from quintet.engine.engine import MixedEngine
 from quintet.engine.experts import load_paged, read_expert
+from quintet.engine.interface import Adapter, Request, Sampling
 from quintet.engine.torch_runner import TorchRunner
 from quintet.errors import ExportError
 from quintet.export.low_rank import Fit, check_rank, cut, decompose, write_adapter

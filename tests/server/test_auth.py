@@ -17,7 +17,7 @@ from fastapi import Depends
 from sqlalchemy import text
 
 from quintet.config import KeyMode, Project
-from quintet.engine.base import Request, Token
+from quintet.engine.interface import Request, Token
 from quintet.errors import BusyError
 from quintet.registry import database
 from quintet.registry.budgets import parse_budget

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from quintet.config import Project
-from quintet.engine.base import Token
+from quintet.engine.interface import Token
 from quintet.server.app import create_app
 from tests.conftest import write_project
 from tests.server.conftest import ScriptedEngine, Serve

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from quintet.config import Project
-from quintet.engine.base import Token
+from quintet.engine.interface import Token
 from quintet.errors import MissingFilesError, ModelError, NotTrainedError, UnknownModelError
 from quintet.server.app import create_app
 from quintet.server.catalog import Catalog

@@ -14,7 +14,7 @@ import yaml
 from sqlalchemy import Engine, event
 
 from quintet.config import Project
-from quintet.engine.base import Token
+from quintet.engine.interface import Token
 from quintet.registry import database
 from quintet.registry.audit import search_acts
 from quintet.registry.budgets import parse_budget

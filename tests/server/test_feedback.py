@@ -10,7 +10,7 @@ import yaml
 from fastapi import FastAPI
 
 from quintet.config import Project
-from quintet.engine.base import Token
+from quintet.engine.interface import Token
 from quintet.errors import BusyError
 from quintet.registry.feedback import count_feedback, find_kept, rated
 from quintet.registry.keys import create_key

@@ -20,7 +20,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, rule, run_state_m
 from sqlalchemy import text
 
 from quintet.config import Project
-from quintet.engine.base import Token
+from quintet.engine.interface import Token
 from quintet.errors import RegistryError, UnknownModelError
 from quintet.registry.budgets import parse_budget
 from quintet.registry.database import writing

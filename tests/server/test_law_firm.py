@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from quintet.config import Project
-from quintet.engine.base import Token
+from quintet.engine.interface import Token
 from quintet.server.app import create_app
 from tests.server.conftest import MakeExpert, ScriptedEngine, Serve
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from quintet.config import Project
-from quintet.engine.base import Token
+from quintet.engine.interface import Token
 from quintet.errors import BusyError
 from quintet.registry.budgets import parse_budget
 from quintet.registry.keys import create_key

@@ -8,7 +8,7 @@ from openai.types import Completion
 from transformers import PreTrainedTokenizerFast
 
 from quintet.config import Project
-from quintet.engine.base import Token
+from quintet.engine.interface import Token
 from quintet.server.app import create_app
 from tests.server.conftest import ScriptedEngine, Serve
 

@@ -13,8 +13,8 @@ from transformers import AutoTokenizer
 from quintet.base_model import load_tokenizer
 from quintet.chat import ChatTranslator
 from quintet.config import Project
-from quintet.engine.base import Token
 from quintet.engine.engine import MixedEngine
+from quintet.engine.interface import Token
 from quintet.engine.torch_runner import TorchRunner
 from quintet.server.app import create_app
 from quintet.server.tool_calls import CallFormat, CallReader, find_call_format

@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from quintet.config import Project
-from quintet.engine.base import EngineStatus, Token
+from quintet.engine.interface import EngineStatus, Token
 from quintet.errors import ConfigError
 from quintet.server.app import create_app
 from quintet.server.process import listen, make_server, run
@@ -36,7 +36,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from quintet.config import Project
-from quintet.engine.base import DeviceInfo, EngineStatus
+from quintet.engine.interface import DeviceInfo, EngineStatus
 from quintet.server import process
 from quintet.server.app import create_app
 

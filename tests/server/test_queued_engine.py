@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from quintet.engine.base import EngineStatus, Request, Sampling, Token
+from quintet.engine.interface import EngineStatus, Request, Sampling, Token
 from quintet.errors import BusyError, StoppingError
 from quintet.server.draining import Drain
 from quintet.server.queued_engine import LONGEST_SECONDS, Line, QueuedEngine

@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 
 from quintet.config import LogFormat, Project
-from quintet.engine.base import Token
+from quintet.engine.interface import Token
 from quintet.errors import BusyError, ModelError
 from quintet.server.app import create_app
 from quintet.server.logs import configure_logs

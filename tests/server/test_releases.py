@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from quintet.config import Project
-from quintet.engine.base import Token
 from quintet.engine.engine import MixedEngine
+from quintet.engine.interface import Token
 from quintet.engine.torch_runner import TorchRunner
 from quintet.registry.releases import live, pick, release
 from quintet.server.app import create_app

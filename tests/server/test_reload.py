@@ -11,7 +11,7 @@ import yaml
 from fastapi import FastAPI
 
 from quintet.config import Project
-from quintet.engine.base import Token
+from quintet.engine.interface import Token
 from quintet.registry.audit import search_acts
 from quintet.registry.keys import create_key
 from quintet.server.app import create_app

@@ -12,7 +12,7 @@ import pytest
 from openai import OpenAI
 
 from quintet.config import Project
-from quintet.engine.base import Token
+from quintet.engine.interface import Token
 from quintet.registry.keys import create_key
 from quintet.router.router import router_path
 from quintet.server.app import create_app

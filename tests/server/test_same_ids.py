@@ -7,7 +7,7 @@ from peft import PeftModel
 from quintet.chat import IGNORED
 from quintet.config import Project
 from quintet.data.loading import load_examples
-from quintet.engine.base import Token
+from quintet.engine.interface import Token
 from quintet.evaluation import answering, compare
 from quintet.evaluation.answering import Continuation
 from quintet.registry.experts import find_expert

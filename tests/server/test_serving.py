@@ -13,10 +13,10 @@ from openai import APIError, OpenAI
 from transformers import PreTrainedTokenizerFast
 
 from quintet.config import Project
-from quintet.engine.base import Request, Token
-from quintet.engine.batch import Chunk
 from quintet.engine.engine import MixedEngine
+from quintet.engine.interface import Request, Token
 from quintet.engine.torch_runner import TorchRunner
+from quintet.engine.types import Chunk
 from quintet.errors import BusyError
 from quintet.server import streaming
 from quintet.server.app import create_app

@@ -11,8 +11,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from quintet.config import Project
-from quintet.engine.base import Token
 from quintet.engine.engine import MixedEngine
+from quintet.engine.interface import Token
 from quintet.engine.torch_runner import TorchRunner
 from quintet.errors import ModelError
 from quintet.server.app import create_app

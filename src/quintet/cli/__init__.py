@@ -44,8 +44,8 @@ from quintet.errors import ConfigError, QuintetError
 if TYPE_CHECKING:
     from socket import socket
 
-    from quintet.engine.base import Sampling
     from quintet.engine.engine import MixedEngine
+    from quintet.engine.interface import Sampling
 
 app = typer.Typer(
     name="quintet",
@@ -177,7 +177,7 @@ def ask(
 
     [bold]Examples:[/] quintet ask "How long does probation last?" · quintet ask "Who wrote Hamlet?" -d base
     """
-    from quintet.engine.base import Sampling
+    from quintet.engine.interface import Sampling
     from quintet.registry.releases import released_expert
 
     opened = Project.load(project)
@@ -237,7 +237,7 @@ async def _answer(
 def _load_engine(project: Project, *, tell: bool = False) -> "MixedEngine":
     """Load the base into an engine, and say which one and why if told to."""
     from quintet.base_model import locate
-    from quintet.lean_imports import import_to_serve
+    from quintet.engine.lazy_imports import import_to_serve
 
     source = locate(project.config.base_model, project.root)
     # What an expert's first question waits for, seconds for some gigabytes, while imports leave a core idle.
@@ -245,9 +245,9 @@ def _load_engine(project: Project, *, tell: bool = False) -> "MixedEngine":
     import_to_serve()  # first: what comes next imports the same libraries, with all that is installed
 
     from quintet.engine.engine import MixedEngine
-    from quintet.engine.own_thread import in_own_thread
+    from quintet.engine.precision import served_precision
+    from quintet.engine.threads import in_own_thread
     from quintet.engine.torch_runner import TorchRunner
-    from quintet.precision import served_precision
 
     served = served_precision(project)
     runner = in_own_thread(lambda: TorchRunner(source, dtype=served.dtype, int8=served.is_int8))

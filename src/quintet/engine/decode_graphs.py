@@ -23,12 +23,6 @@ MOST_APART = 0.02
 logger = logging.getLogger("quintet.engine")
 
 
-def rounded(count: int, least: int) -> int:
-    """Return the next size that graphs are made for: at most a quarter more, so that few sizes do for all counts."""
-    step = max(least, (1 << max(count, 1).bit_length() - 1) // 4)
-    return -(-count // step) * step
-
-
 def capture_on_gpu() -> Capture:
     """Return what records CUDA graphs, whose results all lie in one pool: each is read before another is launched."""
     pool = torch.cuda.graph_pool_handle()

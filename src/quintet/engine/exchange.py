@@ -15,10 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from quintet.engine.base import Adapter
-from quintet.engine.batch import Prepared, Runner
-from quintet.engine.own_thread import in_own_thread
+from quintet.engine.interface import Adapter
 from quintet.engine.residency import Residency
+from quintet.engine.threads import in_own_thread
+from quintet.engine.types import Prepared, Runner
 from quintet.errors import ModelError, QuintetError
 
 logger = logging.getLogger("quintet.engine")

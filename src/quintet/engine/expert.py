@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from quintet.engine.mixed_linear import Parts
-from quintet.engine.paged_attention import LayerShape
+from quintet.engine.types import LayerShape
 
 
 @dataclass(frozen=True)

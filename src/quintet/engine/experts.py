@@ -21,7 +21,7 @@ from quintet.base_model import load_model, own_dtype
 from quintet.engine.adapter_files import read_files
 from quintet.engine.expert import Base, Expert
 from quintet.engine.mixed_linear import Parts
-from quintet.engine.paged_attention import PAGED, LayerShape
+from quintet.engine.types import PAGED, LayerShape
 from quintet.errors import ModelError
 from quintet.expert_model import load_expert_model
 from quintet.registry.experts import ADAPTER_CONFIG

@@ -12,3 +12,9 @@ def lazy_zeros(shape: tuple[int, ...], device: torch.device | str, dtype: torch.
     if torch.device(device).type != "cpu":
         return torch.zeros(shape, device=device, dtype=dtype)
     return torch.from_numpy(np.zeros(prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
+
+
+def rounded(count: int, least: int) -> int:
+    """Return the next size that graphs are made for: at most a quarter more, so that few sizes do for all counts."""
+    step = max(least, (1 << max(count, 1).bit_length() - 1) // 4)
+    return -(-count // step) * step

@@ -17,8 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quintet.engine.decode_graphs import rounded
-from quintet.engine.memory import lazy_zeros
+from quintet.engine.memory import lazy_zeros, rounded
 from quintet.engine.rank_space import RankSpace
 from quintet.engine.token_groups import TokenGroups, group
 

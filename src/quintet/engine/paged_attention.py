@@ -17,23 +17,12 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from quintet.engine.decode_graphs import rounded
-from quintet.engine.memory import lazy_zeros
+from quintet.engine.memory import lazy_zeros, rounded
+from quintet.engine.types import OTHER_ENGINE, PAGED, LayerShape
 from quintet.errors import ModelError
 
-PAGED = "quintet_paged"
-"""The name under which transformers knows this attention."""
 LEAST_READ = 64
 """Places, where sequences are read as if they were of few lengths."""
-OTHER_ENGINE = "serve this base with the engine of transformers' own generate"
-
-
-class LayerShape(NamedTuple):
-    """What one layer keeps of a token: `[heads, key_size]` and `[heads, value_size]`."""
-
-    heads: int
-    key_size: int
-    value_size: int
 
 
 @dataclass(frozen=True)

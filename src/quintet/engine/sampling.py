@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from quintet.engine.base import Sampling
+from quintet.engine.interface import Sampling
 from quintet.engine.sequence import Sequence
 from quintet.errors import ModelError, RequestError
 

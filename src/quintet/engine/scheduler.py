@@ -15,12 +15,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 
-from quintet.engine.base import FinishReason
-from quintet.engine.batch import Chunk
 from quintet.engine.fair_queue import FairQueue
+from quintet.engine.interface import FinishReason
 from quintet.engine.kv_cache import KVCache
 from quintet.engine.sequence import Sequence, Status
 from quintet.engine.turns import Turns
+from quintet.engine.types import Chunk
 from quintet.errors import BusyError
 
 PATIENCE = 32

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from random import Random
 
-from quintet.engine.base import FinishReason, Progress, Request, Sampling
+from quintet.engine.interface import FinishReason, Progress, Request, Sampling
 
 
 class Status(Enum):

@@ -14,9 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from quintet.base_model import default_dtype, pick_device
-from quintet.engine.base import Adapter, DeviceInfo
-from quintet.engine.batch import Chunk, Prepared
-from quintet.engine.decode_graphs import Capture, DecodeGraphs, capture_on_gpu, rounded
+from quintet.engine.decode_graphs import Capture, DecodeGraphs, capture_on_gpu
 from quintet.engine.expert import Base, Expert
 from quintet.engine.expert_memory import (
     affordable_bytes,
@@ -27,16 +25,11 @@ from quintet.engine.expert_memory import (
     tensors_of,
 )
 from quintet.engine.experts import is_full, load_paged, load_to_round, read_expert
+from quintet.engine.interface import Adapter, DeviceInfo
+from quintet.engine.memory import rounded
 from quintet.engine.mixed_linear import Mixer
-from quintet.engine.paged_attention import (
-    OTHER_ENGINE,
-    LayerShape,
-    PagedStep,
-    PagedStore,
-    ShapeProbe,
-    Span,
-    stepping,
-)
+from quintet.engine.paged_attention import PagedStep, PagedStore, ShapeProbe, Span, stepping
+from quintet.engine.types import OTHER_ENGINE, Chunk, LayerShape, Prepared
 from quintet.errors import ModelError
 from quintet.expert_model import shared_view, skeleton_of
 from quintet.packed_linear import finding_siblings, pack, packing_of, unmap

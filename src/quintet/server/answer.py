@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal
 
-from quintet.engine.base import FinishReason
+from quintet.engine.interface import FinishReason
 
 Ended = FinishReason | Literal["content_filter"]
 """Why a choice ended: a model elsewhere may have a filter that ends it."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from quintet.engine.base import Engine, Request, Sampling, Token
+from quintet.engine.interface import Engine, Request, Sampling, Token
 from quintet.errors import ModelError, RequestError
 from quintet.messages import Message
 from quintet.server.answer import Answer, Answerer, Call, Ended, Piece, SaidToken, as_they_come

@@ -10,7 +10,7 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from quintet import __version__
 from quintet.config import KeyMode, Project
-from quintet.engine.base import Engine
+from quintet.engine.interface import Engine
 from quintet.errors import ModelError, QuintetError, RegistryError
 from quintet.registry.database import held_open
 from quintet.server import (

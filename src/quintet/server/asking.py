@@ -4,7 +4,7 @@ from functools import partial
 from typing import Protocol
 
 from quintet.config import EXPERT
-from quintet.engine.base import Engine
+from quintet.engine.interface import Engine
 from quintet.server.answer import Answer
 from quintet.server.catalog import Model
 from quintet.server.providers.asked import Asked

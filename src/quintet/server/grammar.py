@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from quintet.chat import ChatTranslator
-from quintet.engine.base import LogitMask
+from quintet.engine.interface import LogitMask
 from quintet.errors import RequestError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from quintet.engine.base import Engine, Request, Token
+from quintet.engine.interface import Engine, Request, Token
 from quintet.errors import QuintetError
 from quintet.registry.budgets import Standing, Unit, check_budgets, give_back, spend
 from quintet.registry.keys import Key

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from quintet.config import EXPERT, Project
-from quintet.engine.base import EngineStatus
+from quintet.engine.interface import EngineStatus
 from quintet.server.current import Current
 from quintet.server.recording import Generation, RequestRecord
 

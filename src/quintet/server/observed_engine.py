@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from quintet.config import BASE
-from quintet.engine.base import Engine, FinishReason, Request, Token
+from quintet.engine.interface import Engine, FinishReason, Request, Token
 from quintet.server.recording import Generation, note_generation
 from quintet.server.wrapped_engine import WrappedEngine
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from quintet.engine.base import Engine
+from quintet.engine.interface import Engine
 from quintet.errors import ModelError, RequestError
 from quintet.messages import Message
 from quintet.server.answer import Answer

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 
-from quintet.engine.base import Engine, Request, Token
+from quintet.engine.interface import Engine, Request, Token
 from quintet.errors import BusyError, StoppingError
 from quintet.server.draining import Drain
 from quintet.server.wrapped_engine import WrappedEngine

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as Event
 
 from quintet.config import BASE
-from quintet.engine.base import CacheOutcome, Progress
+from quintet.engine.interface import CacheOutcome, Progress
 from quintet.messages import Message
 from quintet.registry.experts import Expert
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 
-from quintet.engine.base import Engine
+from quintet.engine.interface import Engine
 from quintet.errors import UnknownModelError
 from quintet.messages import Message
 from quintet.router.routing import Choice

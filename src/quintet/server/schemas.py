@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from quintet.engine.base import Sampling
+from quintet.engine.interface import Sampling
 from quintet.registry.budgets import Standing
 from quintet.registry.keys import Key, Role
 from quintet.server.answer import Ended

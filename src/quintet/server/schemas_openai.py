@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from quintet.engine.base import Sampling
+from quintet.engine.interface import Sampling
 from quintet.server.answer import Ended
 from quintet.server.openai_fields import (
     TURN_SCHEMA,

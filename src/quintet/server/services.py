@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from quintet.config import Project
-from quintet.engine.base import Engine
+from quintet.engine.interface import Engine
 from quintet.server.answered import RecentAnswers
 from quintet.server.auth import Called, Caller
 from quintet.server.catalog import Catalog

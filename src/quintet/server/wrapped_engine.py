@@ -1,6 +1,6 @@
 """An engine around another: what a wrapper does not change. Knows nothing of what wrappers are for."""
 
-from quintet.engine.base import Adapter, DeviceInfo, Engine, EngineStatus
+from quintet.engine.interface import Adapter, DeviceInfo, Engine, EngineStatus
 
 
 class WrappedEngine:

@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from quintet.config import Project, parse_config
-from quintet.engine.base import Token
+from quintet.engine.interface import Token
 from quintet.errors import BusyError, DeadlineError
 from quintet.registry.budgets import parse_budget
 from quintet.registry.keys import create_key, list_keys

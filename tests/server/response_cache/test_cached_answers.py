@@ -10,7 +10,7 @@ import pytest
 from openai import OpenAI
 
 from quintet.config import CacheConfig, Project
-from quintet.engine.base import Token
+from quintet.engine.interface import Token
 from quintet.errors import BusyError, ConfigError
 from quintet.registry.budgets import parse_budget
 from quintet.registry.keys import create_key

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from quintet.engine.base import Adapter, CacheOutcome, Progress, Request, Sampling, Token
+from quintet.engine.interface import Adapter, CacheOutcome, Progress, Request, Sampling, Token
 from quintet.errors import DeadlineError
 from quintet.server.recording import RequestRecord, recorded
 from quintet.server.response_cache.cached_engine import CachedEngine

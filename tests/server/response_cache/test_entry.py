@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quintet.engine.base import FinishReason, Token
+from quintet.engine.interface import FinishReason, Token
 from quintet.server.response_cache.entry import pack, unpack
 
 logprobs = st.floats(max_value=0, allow_nan=False)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quintet.engine.base import Adapter, Progress, Request, Sampling
+from quintet.engine.interface import Adapter, Progress, Request, Sampling
 from quintet.server.response_cache.key import is_repeatable, key_of
 
 GREEDY = Request((5, 6, 7), (2,), Sampling(temperature=0), Adapter("d1", Path("here")), "hr")

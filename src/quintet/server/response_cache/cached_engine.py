@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 
 from quintet import __version__
-from quintet.engine.base import CacheOutcome, Engine, Request, Token
+from quintet.engine.interface import CacheOutcome, Engine, Request, Token
 from quintet.server.recording import cache_control
 from quintet.server.response_cache.entry import pack, unpack
 from quintet.server.response_cache.flight import Flight

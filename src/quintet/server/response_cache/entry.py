@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
-from quintet.engine.base import FinishReason, Token
+from quintet.engine.interface import FinishReason, Token
 
 Said = tuple[float | None, tuple[tuple[NonNegativeInt, float], ...]]
 

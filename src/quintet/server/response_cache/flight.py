@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-from quintet.engine.base import Token
+from quintet.engine.interface import Token
 
 
 class Flight:

@@ -7,7 +7,7 @@ import hashlib
 import json
 from dataclasses import fields, replace
 
-from quintet.engine.base import Request, Sampling
+from quintet.engine.interface import Request, Sampling
 
 
 def is_repeatable(sampling: Sampling) -> bool:

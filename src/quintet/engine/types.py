@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from quintet.engine.base import Adapter
+from quintet.engine.interface import Adapter
 
 
 @dataclass(frozen=True)
@@ -63,3 +63,18 @@ class Runner(Protocol):
 
     def step(self, chunks: Sequence[Chunk]) -> Any:
         """Compute all chunks as one batch; return float32 logits `[chunks that want them, vocabulary]`, in order."""
+
+
+PAGED = "quintet_paged"
+"""The name under which transformers knows this attention."""
+
+
+OTHER_ENGINE = "serve this base with the engine of transformers' own generate"
+
+
+class LayerShape(NamedTuple):
+    """What one layer keeps of a token: `[heads, key_size]` and `[heads, value_size]`."""
+
+    heads: int
+    key_size: int
+    value_size: int

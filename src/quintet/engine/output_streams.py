@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
 
-from quintet.engine.base import Token
+from quintet.engine.interface import Token
 
 News = Token | Exception
 

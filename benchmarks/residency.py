@@ -20,8 +20,8 @@ import torch
 
 from benchmarks.runner import write_experts
 from quintet.base_model import NANO_FOLDER
+from quintet.engine.adapters.loader import is_full
 from quintet.engine.engine import MixedEngine
-from quintet.engine.experts import is_full
 from quintet.engine.interface import Adapter, Request, Sampling
 from quintet.engine.torch_runner import TorchRunner
 

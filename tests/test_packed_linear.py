@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from quintet.base_model import load_model
-from quintet.engine.experts import load_to_round
+from quintet.engine.adapters.loader import load_to_round
 from quintet.engine.interface import Adapter
 from quintet.engine.torch_runner import TorchRunner
 from quintet.engine.types import Chunk

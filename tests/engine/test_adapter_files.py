@@ -17,8 +17,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from quintet.base_model import load_model
-from quintet.engine.adapter_files import WEIGHTS, read_files
-from quintet.engine.expert import Expert
+from quintet.engine.adapters.peft_files import WEIGHTS, read_files
+from quintet.engine.adapters.types import Expert
 from quintet.engine.mixed_linear import LowRank, Scale
 from quintet.engine.types import LayerShape
 from quintet.expert_model import load_expert_model

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from quintet.base_model import load_model
-from quintet.engine.expert_memory import model_bytes
+from quintet.engine.adapters.memory_budget import model_bytes
 from quintet.engine.interface import Adapter
 from quintet.engine.torch_runner import TorchRunner
 from quintet.int8_linear import multiplies_int8

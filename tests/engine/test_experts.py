@@ -11,9 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from quintet.base_model import load_model
-from quintet.engine import experts
-from quintet.engine.expert import Expert
-from quintet.engine.experts import read_expert
+from quintet.engine.adapters.loader import read_expert
+from quintet.engine.adapters.types import Expert
 from quintet.engine.types import LayerShape
 from quintet.errors import ModelError
 from quintet.expert_model import shared_view

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quintet.engine.adapters.eviction import Residency
 from quintet.engine.engine import MixedEngine
 from quintet.engine.interface import Adapter, Request
-from quintet.engine.residency import Residency
 from quintet.engine.types import Prepared
 from quintet.errors import BusyError, DeadlineError, EngineStoppedError, ModelError
 from tests.engine.fake_runner import FakeRunner, answer_alone, greedy

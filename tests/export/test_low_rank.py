@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from quintet.base_model import load_model
+from quintet.engine.adapters.loader import load_paged, read_expert
 from quintet.engine.engine import MixedEngine
-from quintet.engine.experts import load_paged, read_expert
 from quintet.engine.interface import Adapter, Request, Sampling
 from quintet.engine.torch_runner import TorchRunner
 from quintet.errors import ExportError

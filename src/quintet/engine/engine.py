@@ -11,11 +11,11 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Mapping
 
-from quintet.engine.exchange import Exchange
+from quintet.engine.adapters.eviction import Residency
+from quintet.engine.adapters.manager import Exchange
 from quintet.engine.interface import Adapter, DeviceInfo, EngineStatus, FinishReason, Request, Token
 from quintet.engine.kv_cache import KVCache
 from quintet.engine.output_streams import Reader, tell_all
-from quintet.engine.residency import Residency
 from quintet.engine.sampling import Choice, choose
 from quintet.engine.scheduler import Scheduler, Step
 from quintet.engine.sequence import Sequence, sequence_of

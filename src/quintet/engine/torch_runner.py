@@ -14,9 +14,8 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from quintet.base_model import default_dtype, pick_device
-from quintet.engine.decode_graphs import Capture, DecodeGraphs, capture_on_gpu
-from quintet.engine.expert import Base, Expert
-from quintet.engine.expert_memory import (
+from quintet.engine.adapters.loader import is_full, load_paged, load_to_round, read_expert
+from quintet.engine.adapters.memory_budget import (
     affordable_bytes,
     held_bytes,
     memory_limit,
@@ -24,7 +23,8 @@ from quintet.engine.expert_memory import (
     stored_bytes,
     tensors_of,
 )
-from quintet.engine.experts import is_full, load_paged, load_to_round, read_expert
+from quintet.engine.adapters.types import Base, Expert
+from quintet.engine.decode_graphs import Capture, DecodeGraphs, capture_on_gpu
 from quintet.engine.interface import Adapter, DeviceInfo
 from quintet.engine.memory import rounded
 from quintet.engine.mixed_linear import Mixer

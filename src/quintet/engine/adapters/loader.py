@@ -18,8 +18,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from quintet.base_model import load_model, own_dtype
-from quintet.engine.adapter_files import read_files
-from quintet.engine.expert import Base, Expert
+from quintet.engine.adapters.peft_files import read_files
+from quintet.engine.adapters.types import Base, Expert
 from quintet.engine.mixed_linear import Parts
 from quintet.engine.types import PAGED, LayerShape
 from quintet.errors import ModelError

@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from quintet.engine.adapters.eviction import Residency
 from quintet.engine.interface import Adapter
-from quintet.engine.residency import Residency
 from quintet.engine.threads import in_own_thread
 from quintet.engine.types import Prepared, Runner
 from quintet.errors import ModelError, QuintetError

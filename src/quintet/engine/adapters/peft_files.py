@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from quintet.engine.expert import Base, Expert
+from quintet.engine.adapters.types import Base, Expert
 from quintet.engine.mixed_linear import LowRank, Scale
 
 WEIGHTS = "adapter_model.safetensors"

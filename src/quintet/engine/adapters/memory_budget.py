@@ -11,7 +11,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from quintet.engine.expert import Expert
+from quintet.engine.adapters.types import Expert
 from quintet.engine.mixed_linear import LowRank
 from quintet.int8_linear import Int8Linear
 

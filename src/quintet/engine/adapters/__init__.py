@@ -1,0 +1,1 @@
+"""Adapters in the engine's memory: read, loaded, evicted."""

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from quintet.engine.mixed_linear import MOST_ENTERED, LowRank, Mixer, Parts, Scale
+from quintet.engine.lora.multi_lora import MOST_ENTERED, LowRank, Mixer, Parts, Scale
 
 SIZES = {"first": (6, 10), "second": (10, 8), "head": (8, 12)}
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from quintet.engine.rank_space import LOOSE, RankSpace
+from quintet.engine.lora.slots import LOOSE, RankSpace
 
 FOUR = dict.fromkeys("abcd", 16)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from quintet.engine.token_groups import LONG, Run, Sorted, group
+from quintet.engine.lora.segments import LONG, Run, Sorted, group
 
 WIDTH = 3
 NOBODY = range(0)

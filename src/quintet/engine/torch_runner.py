@@ -26,8 +26,8 @@ from quintet.engine.adapters.memory_budget import (
 from quintet.engine.adapters.types import Base, Expert
 from quintet.engine.decode_graphs import Capture, DecodeGraphs, capture_on_gpu
 from quintet.engine.interface import Adapter, DeviceInfo
+from quintet.engine.lora.multi_lora import Mixer
 from quintet.engine.memory import rounded
-from quintet.engine.mixed_linear import Mixer
 from quintet.engine.paged_attention import PagedStep, PagedStore, ShapeProbe, Span, stepping
 from quintet.engine.types import OTHER_ENGINE, Chunk, LayerShape, Prepared
 from quintet.errors import ModelError

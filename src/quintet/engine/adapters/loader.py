@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from quintet.base_model import load_model, own_dtype
 from quintet.engine.adapters.peft_files import read_files
 from quintet.engine.adapters.types import Base, Expert
-from quintet.engine.mixed_linear import Parts
+from quintet.engine.lora.multi_lora import Parts
 from quintet.engine.types import PAGED, LayerShape
 from quintet.errors import ModelError
 from quintet.expert_model import load_expert_model

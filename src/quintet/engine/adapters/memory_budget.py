@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from quintet.engine.adapters.types import Expert
-from quintet.engine.mixed_linear import LowRank
+from quintet.engine.lora.multi_lora import LowRank
 from quintet.int8_linear import Int8Linear
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from quintet.engine.adapters.types import Base, Expert
-from quintet.engine.mixed_linear import LowRank, Scale
+from quintet.engine.lora.multi_lora import LowRank, Scale
 
 WEIGHTS = "adapter_model.safetensors"
 OF_BASE = "base_model.model."

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from quintet.engine.mixed_linear import Parts
+from quintet.engine.lora.multi_lora import Parts
 from quintet.engine.types import LayerShape
 
 

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from quintet.engine.lora.segments import TokenGroups, group
+from quintet.engine.lora.slots import RankSpace
 from quintet.engine.memory import lazy_zeros, rounded
-from quintet.engine.rank_space import RankSpace
-from quintet.engine.token_groups import TokenGroups, group
 
 MOST_ENTERED = 64
 """Of how many experts rows are kept, the widest ones that there are; a step of more makes room for them all."""

@@ -22,8 +22,8 @@ from quintet.config import Project
 from quintet.engine.engine import MixedEngine
 from quintet.engine.interface import Adapter, Request, Sampling
 from quintet.engine.precision import served_precision
+from quintet.engine.runner.model_runner import TorchRunner
 from quintet.engine.threads import in_own_thread
-from quintet.engine.torch_runner import TorchRunner
 from quintet.expert_model import load_expert_model, quietly
 from quintet.registry.releases import released_expert
 

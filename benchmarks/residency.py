@@ -23,7 +23,7 @@ from quintet.base_model import NANO_FOLDER
 from quintet.engine.adapters.loader import is_full
 from quintet.engine.engine import MixedEngine
 from quintet.engine.interface import Adapter, Request, Sampling
-from quintet.engine.torch_runner import TorchRunner
+from quintet.engine.runner.model_runner import TorchRunner
 
 PROMPT = tuple(range(10, 42))
 FOLDERS = 8

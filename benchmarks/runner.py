@@ -17,7 +17,7 @@ from peft import LoraConfig, get_peft_model
 from quintet.base_model import load_model, locate
 from quintet.config import Project
 from quintet.engine.interface import Adapter
-from quintet.engine.torch_runner import TorchRunner
+from quintet.engine.runner.model_runner import TorchRunner
 from quintet.engine.types import Chunk
 from quintet.int8_linear import Int8Linear
 from quintet.packed_linear import PackedLinear

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from quintet.base_model import load_model
 from quintet.engine.adapters.loader import load_to_round
 from quintet.engine.interface import Adapter
-from quintet.engine.torch_runner import TorchRunner
+from quintet.engine.runner.model_runner import TorchRunner
 from quintet.engine.types import Chunk
 from quintet.errors import ModelError
 from quintet.expert_model import load_expert_model

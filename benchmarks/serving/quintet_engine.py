@@ -10,8 +10,8 @@ import torch
 from benchmarks.serving.contestant import Answer, Load, Setup, Took, compete, resident
 from quintet.engine.engine import MixedEngine
 from quintet.engine.interface import Adapter, Request, Sampling
+from quintet.engine.runner.model_runner import TorchRunner
 from quintet.engine.threads import in_own_thread
-from quintet.engine.torch_runner import TorchRunner
 
 
 def start(setup: Setup) -> Answer:

@@ -20,7 +20,7 @@ from quintet.config.parsing import parse_config
 from quintet.config.whole import Config
 from quintet.data.shapes import RowError, candidates, find_shape
 from quintet.engine.engine import MixedEngine
-from quintet.engine.torch_runner import TorchRunner
+from quintet.engine.runner.model_runner import TorchRunner
 from quintet.errors import ConfigError
 from quintet.server.app import create_app
 from tests.cli.conftest import Shell

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from quintet.engine import decode_graphs
-from quintet.engine.decode_graphs import DecodeGraphs
 from quintet.engine.memory import rounded
+from quintet.engine.runner import cuda_graphs
+from quintet.engine.runner.cuda_graphs import DecodeGraphs
 from tests.engine.recording import record
 
 HERE, THERE = object(), object()
@@ -80,7 +80,7 @@ def forgets(work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
 
 @pytest.mark.parametrize(("capture", "why"), [(fails, "not permitted"), (forgets, "says something else")])
 def test_what_cannot_be_recorded_rightly_is_computed_as_before_and_said_once(
-    caplog: pytest.LogCaptureFixture, capture: decode_graphs.Capture, why: str
+    caplog: pytest.LogCaptureFixture, capture: cuda_graphs.Capture, why: str
 ) -> None:
     graphs, work = DecodeGraphs(capture), Work()
     with caplog.at_level(logging.WARNING):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from quintet.engine.engine import MixedEngine
 from quintet.engine.interface import Adapter, Request, Sampling
-from quintet.engine.torch_runner import TorchRunner
+from quintet.engine.runner.model_runner import TorchRunner
 from tests.engine.test_engine import answer
 from tests.engine.tiny_models import VOCABULARY, generate, make_base, make_expert
 

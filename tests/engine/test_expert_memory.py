@@ -8,7 +8,7 @@ from torch import nn
 from quintet.base_model import load_model
 from quintet.engine.adapters.memory_budget import model_bytes
 from quintet.engine.interface import Adapter
-from quintet.engine.torch_runner import TorchRunner
+from quintet.engine.runner.model_runner import TorchRunner
 from quintet.int8_linear import multiplies_int8
 from quintet.packed_linear import pack, unmap
 from tests.engine.tiny_models import make_base

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from quintet.base_model import load_model
 from quintet.engine.engine import MixedEngine
 from quintet.engine.interface import Adapter, Request, Sampling
-from quintet.engine.torch_runner import TorchRunner
+from quintet.engine.runner.model_runner import TorchRunner
 from quintet.errors import BusyError, ModelError, RequestError
 
 PROMPT = (5, 60, 70, 80, 90)

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from quintet.engine.interface import Sampling
-from quintet.engine.sampling import Choice, Odds, choose
+from quintet.engine.runner.sampler import Choice, Odds, choose
 from quintet.engine.sequence import Sequence
 from quintet.errors import ModelError, RequestError
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from quintet.engine.decode_graphs import Capture, Graph
 from quintet.engine.interface import Adapter
-from quintet.engine.torch_runner import TorchRunner
+from quintet.engine.runner.cuda_graphs import Capture, Graph
+from quintet.engine.runner.model_runner import TorchRunner
 from quintet.engine.types import Chunk, Runner
 from quintet.errors import ModelError
 from tests.engine.recording import record

@@ -15,7 +15,7 @@ from quintet.base_model import load_model
 from quintet.engine.adapters.loader import load_paged, read_expert
 from quintet.engine.engine import MixedEngine
 from quintet.engine.interface import Adapter, Request, Sampling
-from quintet.engine.torch_runner import TorchRunner
+from quintet.engine.runner.model_runner import TorchRunner
 from quintet.errors import ExportError
 from quintet.export.low_rank import Fit, check_rank, cut, decompose, write_adapter
 from tests.engine.tiny_models import base_of, generate, make_base, shake

@@ -21,7 +21,7 @@ from quintet.base_model import base_digest
 from quintet.config import Project
 from quintet.engine.engine import MixedEngine
 from quintet.engine.interface import Adapter, DeviceInfo, EngineStatus, Request, Token
-from quintet.engine.torch_runner import TorchRunner
+from quintet.engine.runner.model_runner import TorchRunner
 from quintet.files import digest_files
 from quintet.registry.experts import Expert, publish
 from quintet.registry.keys import create_key

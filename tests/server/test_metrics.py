@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from quintet.config import Project
 from quintet.engine.engine import MixedEngine
 from quintet.engine.interface import Request, Sampling, Token
-from quintet.engine.torch_runner import TorchRunner
+from quintet.engine.runner.model_runner import TorchRunner
 from quintet.errors import BusyError
 from quintet.registry.keys import create_key
 from quintet.server.app import create_app

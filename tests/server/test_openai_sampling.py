@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from quintet.config import Project
 from quintet.engine.engine import MixedEngine
 from quintet.engine.interface import Token
-from quintet.engine.torch_runner import TorchRunner
+from quintet.engine.runner.model_runner import TorchRunner
 from quintet.server.app import create_app
 from tests.server.conftest import ScriptedEngine, Serve
 

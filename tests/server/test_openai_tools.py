@@ -15,7 +15,7 @@ from quintet.chat import ChatTranslator
 from quintet.config import Project
 from quintet.engine.engine import MixedEngine
 from quintet.engine.interface import Token
-from quintet.engine.torch_runner import TorchRunner
+from quintet.engine.runner.model_runner import TorchRunner
 from quintet.server.app import create_app
 from quintet.server.tool_calls import CallFormat, CallReader, find_call_format
 from tests.conftest import CHATML, write_project

@@ -12,7 +12,7 @@ import pytest
 from quintet.config import Project
 from quintet.engine.engine import MixedEngine
 from quintet.engine.interface import Token
-from quintet.engine.torch_runner import TorchRunner
+from quintet.engine.runner.model_runner import TorchRunner
 from quintet.registry.releases import live, pick, release
 from quintet.server.app import create_app
 from quintet.server.catalog import Catalog

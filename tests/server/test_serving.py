@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from quintet.config import Project
 from quintet.engine.engine import MixedEngine
 from quintet.engine.interface import Request, Token
-from quintet.engine.torch_runner import TorchRunner
+from quintet.engine.runner.model_runner import TorchRunner
 from quintet.engine.types import Chunk
 from quintet.errors import BusyError
 from quintet.server import streaming

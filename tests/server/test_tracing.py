@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from quintet.config import Project
 from quintet.engine.engine import MixedEngine
 from quintet.engine.interface import Token
-from quintet.engine.torch_runner import TorchRunner
+from quintet.engine.runner.model_runner import TorchRunner
 from quintet.errors import ModelError
 from quintet.server.app import create_app
 from quintet.server.tracing import Tracing, tracing_from_environment

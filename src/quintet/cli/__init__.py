@@ -246,8 +246,8 @@ def _load_engine(project: Project, *, tell: bool = False) -> "MixedEngine":
 
     from quintet.engine.engine import MixedEngine
     from quintet.engine.precision import served_precision
+    from quintet.engine.runner.model_runner import TorchRunner
     from quintet.engine.threads import in_own_thread
-    from quintet.engine.torch_runner import TorchRunner
 
     served = served_precision(project)
     runner = in_own_thread(lambda: TorchRunner(source, dtype=served.dtype, int8=served.is_int8))

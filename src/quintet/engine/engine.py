@@ -16,7 +16,7 @@ from quintet.engine.adapters.manager import Exchange
 from quintet.engine.interface import Adapter, DeviceInfo, EngineStatus, FinishReason, Request, Token
 from quintet.engine.kv_cache import KVCache
 from quintet.engine.output_streams import Reader, tell_all
-from quintet.engine.sampling import Choice, choose
+from quintet.engine.runner.sampler import Choice, choose
 from quintet.engine.scheduler import Scheduler, Step
 from quintet.engine.sequence import Sequence, sequence_of
 from quintet.engine.types import Runner

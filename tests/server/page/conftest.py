@@ -18,7 +18,7 @@ import yaml
 
 from quintet.config import Project
 from quintet.engine.engine import MixedEngine
-from quintet.engine.torch_runner import TorchRunner
+from quintet.engine.runner.model_runner import TorchRunner
 from quintet.registry.budgets import parse_budget
 from quintet.registry.evidence import record_evidence, write_forgetting
 from quintet.registry.keys import create_key

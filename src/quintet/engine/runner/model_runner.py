@@ -24,11 +24,11 @@ from quintet.engine.adapters.memory_budget import (
     tensors_of,
 )
 from quintet.engine.adapters.types import Base, Expert
-from quintet.engine.decode_graphs import Capture, DecodeGraphs, capture_on_gpu
 from quintet.engine.interface import Adapter, DeviceInfo
 from quintet.engine.lora.multi_lora import Mixer
 from quintet.engine.memory import rounded
-from quintet.engine.paged_attention import PagedStep, PagedStore, ShapeProbe, Span, stepping
+from quintet.engine.runner.cuda_graphs import Capture, DecodeGraphs, capture_on_gpu
+from quintet.engine.runner.paged_attention import PagedStep, PagedStore, ShapeProbe, Span, stepping
 from quintet.engine.types import OTHER_ENGINE, Chunk, LayerShape, Prepared
 from quintet.errors import ModelError
 from quintet.expert_model import shared_view, skeleton_of

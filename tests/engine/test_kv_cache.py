@@ -1,7 +1,7 @@
 import pytest
 
-from quintet.engine.kv_cache import KVCache
-from quintet.engine.sequence import Sequence
+from quintet.engine.scheduling.block_manager import KVCache
+from quintet.engine.scheduling.sequence import Sequence
 from tests.engine.fake_runner import greedy
 
 PROMPT = tuple(range(10))

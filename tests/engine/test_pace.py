@@ -2,7 +2,7 @@
 
 import pytest
 
-from quintet.engine.pace import MEMORY, Pace
+from quintet.engine.scheduling.step_time import MEMORY, Pace
 
 
 def paced(*steps: tuple[int, float]) -> Pace:

@@ -21,7 +21,7 @@ from transformers import (
 
 from quintet.engine.interface import Sampling
 from quintet.engine.runner.sampler import Choice, Odds, choose
-from quintet.engine.sequence import Sequence
+from quintet.engine.scheduling.sequence import Sequence
 from quintet.errors import ModelError, RequestError
 
 PROMPT = (3, 5, 8)

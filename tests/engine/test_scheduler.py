@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quintet.engine.fair_queue import FairQueue
 from quintet.engine.interface import Adapter
-from quintet.engine.kv_cache import KVCache
-from quintet.engine.scheduler import PATIENCE, Scheduler, Step, split
-from quintet.engine.sequence import Sequence, Status
+from quintet.engine.scheduling.block_manager import KVCache
+from quintet.engine.scheduling.request_queue import FairQueue
+from quintet.engine.scheduling.scheduler import PATIENCE, Scheduler, Step, split
+from quintet.engine.scheduling.sequence import Sequence, Status
 from quintet.errors import BusyError
 from tests.engine.fake_runner import FakeRunner, answer_alone, greedy
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from quintet.engine.turns import Turns
+from quintet.engine.scheduling.fair_share import Turns
 
 Machine = Callable[[int], float]
 

@@ -14,11 +14,11 @@ from collections.abc import AsyncGenerator, Mapping
 from quintet.engine.adapters.eviction import Residency
 from quintet.engine.adapters.manager import Exchange
 from quintet.engine.interface import Adapter, DeviceInfo, EngineStatus, FinishReason, Request, Token
-from quintet.engine.kv_cache import KVCache
 from quintet.engine.output_streams import Reader, tell_all
 from quintet.engine.runner.sampler import Choice, choose
-from quintet.engine.scheduler import Scheduler, Step
-from quintet.engine.sequence import Sequence, sequence_of
+from quintet.engine.scheduling.block_manager import KVCache
+from quintet.engine.scheduling.scheduler import Scheduler, Step
+from quintet.engine.scheduling.sequence import Sequence, sequence_of
 from quintet.engine.types import Runner
 from quintet.errors import DeadlineError, EngineStoppedError, ModelError, QuintetError, RequestError
 

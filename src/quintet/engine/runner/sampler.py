@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from quintet.engine.interface import Sampling
-from quintet.engine.sequence import Sequence
+from quintet.engine.scheduling.sequence import Sequence
 from quintet.errors import ModelError, RequestError
 
 # Below this the logits, divided by it, overflow; greedy is where they tend to.

@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 
-from quintet.engine.fair_queue import FairQueue
 from quintet.engine.interface import FinishReason
-from quintet.engine.kv_cache import KVCache
-from quintet.engine.sequence import Sequence, Status
-from quintet.engine.turns import Turns
+from quintet.engine.scheduling.block_manager import KVCache
+from quintet.engine.scheduling.fair_share import Turns
+from quintet.engine.scheduling.request_queue import FairQueue
+from quintet.engine.scheduling.sequence import Sequence, Status
 from quintet.engine.types import Chunk
 from quintet.errors import BusyError
 

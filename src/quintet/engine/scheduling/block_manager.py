@@ -8,7 +8,7 @@ from array import array
 from collections import OrderedDict
 from hashlib import sha256
 
-from quintet.engine.sequence import Sequence
+from quintet.engine.scheduling.sequence import Sequence
 
 
 class KVCache:

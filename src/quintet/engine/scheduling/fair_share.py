@@ -12,7 +12,7 @@ Where a step lasts no longer for more tokens, as on a GPU, nobody gets ahead and
 
 from collections.abc import Mapping
 
-from quintet.engine.pace import Pace
+from quintet.engine.scheduling.step_time import Pace
 
 EXCESS = 2
 """How many times over a clock counts what a part takes longer than the least of the parts."""

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
-from quintet.engine.sequence import Sequence
+from quintet.engine.scheduling.sequence import Sequence
 
 
 @dataclass(eq=False)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from quintet.int8_linear import (
+from quintet.engine.kernels.int8_linear import (
     WEIGHT_STEPS,
     FBGEMMProduct,
     Int8Linear,

@@ -8,12 +8,8 @@ from torch import Tensor, nn
 from quintet.base_model import load_model
 from quintet.engine.adapters.loader import load_to_round
 from quintet.engine.interface import Adapter
-from quintet.engine.runner.model_runner import TorchRunner
-from quintet.engine.types import Chunk
-from quintet.errors import ModelError
-from quintet.expert_model import load_expert_model
-from quintet.int8_linear import Int8Linear, multiplies_int8
-from quintet.packed_linear import (
+from quintet.engine.kernels.int8_linear import Int8Linear, multiplies_int8
+from quintet.engine.kernels.prepacked_linear import (
     PackedLinear,
     Packing,
     SiblingLinear,
@@ -21,6 +17,10 @@ from quintet.packed_linear import (
     pack,
     packing_of,
 )
+from quintet.engine.runner.model_runner import TorchRunner
+from quintet.engine.types import Chunk
+from quintet.errors import ModelError
+from quintet.expert_model import load_expert_model
 from tests.engine.tiny_models import make_base, make_expert, stored_in
 
 PROMPT = (5, 6, 7, 8)

@@ -4,7 +4,6 @@ from typing import Any
 import pytest
 import torch
 
-from quintet import packed_linear
 from quintet.config import Config, Project
 from quintet.engine import precision
 from quintet.engine.precision import count_weights, served_precision

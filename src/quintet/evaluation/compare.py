@@ -15,6 +15,7 @@ from quintet.data.examples import Example
 from quintet.data.fitting import Fitter
 from quintet.data.loading import read_examples
 from quintet.data.splits import data_digest, load_split
+from quintet.engine.kernels.prepacked_linear import pack
 from quintet.engine.precision import served_precision
 from quintet.errors import DataError, MissingFilesError
 from quintet.evaluation.answering import Continuation, answer_all
@@ -38,7 +39,6 @@ from quintet.evaluation.results import (
 from quintet.evaluation.specificity import specificity
 from quintet.expert_model import load_expert_model, shared_view
 from quintet.files import write_text
-from quintet.packed_linear import pack
 from quintet.registry.experts import SETTINGS_FILE, Expert, find_expert
 
 EVALUATION_FILE = "evaluation.json"

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from quintet.engine.adapters.types import Expert
+from quintet.engine.kernels.int8_linear import Int8Linear
 from quintet.engine.lora.multi_lora import LowRank
-from quintet.int8_linear import Int8Linear
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 SHARE = 0.5

@@ -25,6 +25,7 @@ from quintet.engine.adapters.memory_budget import (
 )
 from quintet.engine.adapters.types import Base, Expert
 from quintet.engine.interface import Adapter, DeviceInfo
+from quintet.engine.kernels.prepacked_linear import finding_siblings, pack, packing_of, unmap
 from quintet.engine.lora.multi_lora import Mixer
 from quintet.engine.memory import rounded
 from quintet.engine.runner.cuda_graphs import Capture, DecodeGraphs, capture_on_gpu
@@ -32,7 +33,6 @@ from quintet.engine.runner.paged_attention import PagedStep, PagedStore, ShapePr
 from quintet.engine.types import OTHER_ENGINE, Chunk, LayerShape, Prepared
 from quintet.errors import ModelError
 from quintet.expert_model import shared_view, skeleton_of
-from quintet.packed_linear import finding_siblings, pack, packing_of, unmap
 
 GIB = 2**30
 CPU_SHARE, CPU_LIMIT = 0.25, 4 * GIB

@@ -19,8 +19,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from quintet.engine.kernels.int8_linear import Int8Linear, multiplies_int8
 from quintet.errors import ModelError
-from quintet.int8_linear import Int8Linear, multiplies_int8
 
 Packing = Literal["blocked", "int8"]
 FEW = {torch.float32: 10}

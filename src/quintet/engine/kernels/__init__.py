@@ -1,0 +1,1 @@
+"""Linear layers whose weights are rounded or packed for the machine."""

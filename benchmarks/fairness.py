@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 
 import torch
 
-from quintet.base_model import NANO_FOLDER
 from quintet.engine.engine import MixedEngine
 from quintet.engine.interface import Request, Sampling
 from quintet.engine.runner.model_runner import TorchRunner
 from quintet.engine.threads import in_own_thread
+from quintet.models.base_model import NANO_FOLDER
 
 SETTLE_S = 1.0
 

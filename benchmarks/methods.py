@@ -17,14 +17,14 @@ from typing import Any
 
 import torch
 
-from quintet.base_model import load_model, locate
 from quintet.config import Project
 from quintet.engine.engine import MixedEngine
 from quintet.engine.interface import Adapter, Request, Sampling
 from quintet.engine.precision import served_precision
 from quintet.engine.runner.model_runner import TorchRunner
 from quintet.engine.threads import in_own_thread
-from quintet.expert_model import load_expert_model, quietly
+from quintet.models.base_model import load_model, locate
+from quintet.models.peft_model import load_expert_model, quietly
 from quintet.registry.releases import released_expert
 
 Prompts = Sequence[list[int]]

@@ -19,11 +19,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.runner import write_experts
-from quintet.base_model import NANO_FOLDER
 from quintet.engine.adapters.loader import is_full
 from quintet.engine.engine import MixedEngine
 from quintet.engine.interface import Adapter, Request, Sampling
 from quintet.engine.runner.model_runner import TorchRunner
+from quintet.models.base_model import NANO_FOLDER
 
 PROMPT = tuple(range(10, 42))
 FOLDERS = 8

@@ -23,10 +23,10 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from quintet.base_model import NANO_FOLDER
 from quintet.config import CacheConfig, Config, Project
 from quintet.engine.engine import MixedEngine
 from quintet.engine.runner.model_runner import TorchRunner
+from quintet.models.base_model import NANO_FOLDER
 from quintet.server.app import create_app
 
 WARM_UP = 10

@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, get_peft_model
 
-from quintet.base_model import load_model, locate
 from quintet.config import Project
 from quintet.engine.interface import Adapter
 from quintet.engine.kernels.int8_linear import Int8Linear
 from quintet.engine.kernels.prepacked_linear import PackedLinear
 from quintet.engine.runner.model_runner import TorchRunner
 from quintet.engine.types import Chunk
+from quintet.models.base_model import load_model, locate
 from quintet.registry.releases import released_expert
 
 Loaded = tuple[str | None, int]

@@ -29,9 +29,9 @@ import yaml
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoTokenizer
 
-from quintet.base_model import NANO_FOLDER, base_digest, load_model
 from quintet.config import Project
 from quintet.files import digest_files
+from quintet.models.base_model import NANO_FOLDER, base_digest, load_model
 from quintet.registry.experts import Expert, publish
 from quintet.registry.releases import release
 

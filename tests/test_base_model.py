@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from quintet.base_model import NANO_FOLDER, base_digest, context_length, load_model, load_tokenizer, locate
 from quintet.errors import ModelError
+from quintet.models.base_model import NANO_FOLDER, base_digest, context_length, load_model, load_tokenizer, locate
 
 
 def copy(base: Path, folder: Path) -> Path:

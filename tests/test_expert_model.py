@@ -10,8 +10,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from quintet.base_model import load_model
-from quintet.expert_model import load_expert_model, skeleton_of
+from quintet.models.base_model import load_model
+from quintet.models.peft_model import load_expert_model, skeleton_of
 from tests.engine.tiny_models import CAUSAL, make_base
 
 

@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from quintet.base_model import load_model
 from quintet.engine.adapters.loader import load_to_round
 from quintet.engine.interface import Adapter
 from quintet.engine.kernels.int8_linear import Int8Linear, multiplies_int8
@@ -20,7 +19,8 @@ from quintet.engine.kernels.prepacked_linear import (
 from quintet.engine.runner.model_runner import TorchRunner
 from quintet.engine.types import Chunk
 from quintet.errors import ModelError
-from quintet.expert_model import load_expert_model
+from quintet.models.base_model import load_model
+from quintet.models.peft_model import load_expert_model
 from tests.engine.tiny_models import make_base, make_expert, stored_in
 
 PROMPT = (5, 6, 7, 8)

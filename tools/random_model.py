@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from quintet.base_model import NANO_FOLDER
+from quintet.models.base_model import NANO_FOLDER
 
 
 def make(folder: Path, layers: int) -> int:

@@ -12,7 +12,6 @@ from typing import Any
 
 import yaml
 
-from quintet import base_model
 from quintet.chat import ChatTranslator
 from quintet.config import Project
 from quintet.data.check import check_department
@@ -21,6 +20,7 @@ from quintet.data.documents.passages import count_words
 from quintet.data.documents.reading import read_folder
 from quintet.data.report import Report
 from quintet.errors import DataError
+from quintet.models import base_model
 
 # What each set needs said in quintet.yaml beyond its file; most need nothing.
 SETS: dict[str, tuple[str, dict[str, Any]]] = {

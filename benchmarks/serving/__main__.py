@@ -23,7 +23,7 @@ from typing import IO
 
 from benchmarks.serving.contestant import Load, Setup, Took
 from benchmarks.serving.workload import make_load, write_experts, write_gguf_base, write_gguf_expert
-from quintet.base_model import load_config
+from quintet.models.base_model import load_config
 
 MODULES = {"quintet": "quintet_engine", "hf": "hf_peft", "vllm": "vllm_cpu", "llama": "llama_cpp_groups"}
 UNTIMED = 2**20

@@ -9,8 +9,8 @@ from peft import LoraConfig, get_peft_model
 from peft.utils import load_peft_weights
 
 from benchmarks.serving.contestant import Load
-from quintet.base_model import load_model, load_tokenizer
 from quintet.chat import ChatTranslator
+from quintet.models.base_model import load_model, load_tokenizer
 
 GGUF_NAMES = {"q_proj": "attn_q", "k_proj": "attn_k", "v_proj": "attn_v", "o_proj": "attn_output",
               "gate_proj": "ffn_gate", "up_proj": "ffn_up", "down_proj": "ffn_down"}  # fmt: skip

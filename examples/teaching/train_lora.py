@@ -31,8 +31,8 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from quintet.base_model import NANO_FOLDER
 from quintet.cli.scaffold import SAMPLE
+from quintet.models.base_model import NANO_FOLDER
 
 IGNORED = -100  # The label of a token that is read but not trained.
 BATCH = 8

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from quintet import base_model
 from quintet.chat import ChatTranslator
 from quintet.config import Project
 from quintet.data.check import check_department
 from quintet.data.report import Report
 from quintet.data.splits import load_split
 from quintet.errors import DataError
+from quintet.models import base_model
 
 ROW = {"question": "When is pay day?", "answer": "The 27th."}
 

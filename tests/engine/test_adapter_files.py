@@ -16,12 +16,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from quintet.base_model import load_model
 from quintet.engine.adapters.peft_files import WEIGHTS, read_files
 from quintet.engine.adapters.types import Expert
 from quintet.engine.lora.multi_lora import LowRank, Scale
 from quintet.engine.types import LayerShape
-from quintet.expert_model import load_expert_model
+from quintet.models.base_model import load_model
+from quintet.models.peft_model import load_expert_model
 from tests.engine.tiny_models import CAUSAL, OWN, SHARED, base_of, make_base, make_expert, shake
 
 SHAPES = {layer: LayerShape(2, 8, 8) for layer in range(2)}

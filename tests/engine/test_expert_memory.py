@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from quintet.base_model import load_model
 from quintet.engine.adapters.memory_budget import model_bytes
 from quintet.engine.interface import Adapter
 from quintet.engine.kernels.int8_linear import multiplies_int8
 from quintet.engine.kernels.prepacked_linear import pack, unmap
 from quintet.engine.runner.model_runner import TorchRunner
+from quintet.models.base_model import load_model
 from tests.engine.tiny_models import make_base
 
 in_int8 = pytest.mark.skipif(not multiplies_int8(), reason="this CPU multiplies no 8-bit numbers")

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from quintet.base_model import load_model
 from quintet.engine.adapters.loader import read_expert
 from quintet.engine.adapters.types import Expert
 from quintet.engine.types import LayerShape
 from quintet.errors import ModelError
-from quintet.expert_model import shared_view
+from quintet.models.base_model import load_model
+from quintet.models.peft_model import shared_view
 from tests.engine.tiny_models import OWN, SHARED, base_of, make_base, make_expert
 
 SHAPES = {layer: LayerShape(2, 8, 8) for layer in range(2)}

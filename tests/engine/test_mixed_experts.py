@@ -10,11 +10,11 @@ import torch
 from peft import IA3Config, LoraConfig, PeftConfig, PeftModel, PrefixTuningConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from quintet.base_model import load_model
 from quintet.engine.engine import MixedEngine
 from quintet.engine.interface import Adapter, Request, Sampling
 from quintet.engine.runner.model_runner import TorchRunner
 from quintet.errors import BusyError, ModelError, RequestError
+from quintet.models.base_model import load_model
 
 PROMPT = (5, 60, 70, 80, 90)
 NO_END = (-1,)

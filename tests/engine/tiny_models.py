@@ -34,11 +34,11 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
-from quintet.base_model import load_config, load_model
 from quintet.engine.adapters.loader import load_paged
 from quintet.engine.adapters.types import Base
 from quintet.engine.types import LayerShape
-from quintet.expert_model import load_expert_model, quietly, skeleton_of
+from quintet.models.base_model import load_config, load_model
+from quintet.models.peft_model import load_expert_model, quietly, skeleton_of
 
 VOCABULARY = 96
 ANSWER = 64

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from quintet.base_model import load_tokenizer
 from quintet.chat import ChatTranslator
 from quintet.config import Project
 from quintet.errors import DataError
 from quintet.evaluation.forgetting import measure_forgetting
 from quintet.evaluation.general import encode_general, general_examples
+from quintet.models.base_model import load_tokenizer
 from quintet.training.preparation import plan_run
 from quintet.training.run import train
 

@@ -8,10 +8,10 @@ import torch
 from peft import IA3Config, LoraConfig, PrefixTuningConfig, PromptTuningConfig, TaskType, get_peft_model
 from torch.nn.functional import log_softmax
 
-from quintet.base_model import load_model
 from quintet.chat import IGNORED, Encoded
 from quintet.evaluation import likelihood
 from quintet.evaluation.likelihood import answer_losses
+from quintet.models.base_model import load_model
 
 ADAPTERS = {
     "base": None,

@@ -11,10 +11,10 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from examples.teaching import train_lora
-from quintet.base_model import NANO_FOLDER
 from quintet.chat import ChatTranslator
 from quintet.evaluation.metrics import token_f1
 from quintet.messages import Message
+from quintet.models.base_model import NANO_FOLDER
 
 SCRIPT = Path(train_lora.__file__)
 TOKENIZER = AutoTokenizer.from_pretrained(NANO_FOLDER)
@@ -40,7 +40,7 @@ def test_it_stands_on_torch_transformers_and_peft_alone() -> None:
     froms = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
     plain = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     assert {name for name in froms | plain if name.startswith("quintet")} == {
-        "quintet.base_model",
+        "quintet.models.base_model",
         "quintet.cli.scaffold",
     }
     assert not {name for name in froms | plain if name.split(".")[0] in {"trl", "accelerate", "datasets"}}

@@ -8,13 +8,13 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from quintet.base_model import load_model
 from quintet.config import Config, Project
 from quintet.errors import ExportError
-from quintet.expert_model import load_expert_model
 from quintet.export.adapter import base_elsewhere
 from quintet.export.exporting import export
 from quintet.export.formats import Dtype, Format
+from quintet.models.base_model import load_model
+from quintet.models.peft_model import load_expert_model
 from tests.export.conftest import Trained
 
 

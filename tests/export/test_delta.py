@@ -12,14 +12,14 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM
 
-from quintet.base_model import load_model
 from quintet.config import Project
 from quintet.errors import ExportError, MissingFilesError, ModelError, UnknownModelError
 from quintet.evaluation.compare import evaluate, held_out_examples
-from quintet.expert_model import load_expert_model
 from quintet.export.delta import make_delta
 from quintet.export.exporting import export
 from quintet.export.formats import Dtype
+from quintet.models.base_model import load_model
+from quintet.models.peft_model import load_expert_model
 from quintet.registry.deletion import delete_expert
 from quintet.registry.experts import Expert, find_expert, list_experts
 from quintet.training.preparation import plan_run

@@ -10,13 +10,13 @@ import torch
 from gguf import GGUFReader
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from quintet.base_model import NANO_FOLDER, load_model, load_tokenizer
 from quintet.chat import ChatTranslator
 from quintet.errors import ExportError
 from quintet.export.exporting import export
 from quintet.export.formats import Dtype, Format
 from quintet.export.llama_cpp import check_convertible, load_gguf, permute, write_gguf
 from quintet.export.merged import merge
+from quintet.models.base_model import NANO_FOLDER, load_model, load_tokenizer
 from tests.export.conftest import Trained
 
 SIZES: dict[str, Any] = {

@@ -11,13 +11,13 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from quintet.base_model import load_model
 from quintet.engine.adapters.loader import load_paged, read_expert
 from quintet.engine.engine import MixedEngine
 from quintet.engine.interface import Adapter, Request, Sampling
 from quintet.engine.runner.model_runner import TorchRunner
 from quintet.errors import ExportError
 from quintet.export.low_rank import Fit, check_rank, cut, decompose, write_adapter
+from quintet.models.base_model import load_model
 from tests.engine.tiny_models import base_of, generate, make_base, shake
 
 PROMPT = [5, 60, 70, 80, 90]

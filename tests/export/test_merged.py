@@ -8,16 +8,16 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from quintet.base_model import load_model, load_tokenizer
 from quintet.chat import ChatTranslator
 from quintet.errors import ExportError
 from quintet.evaluation.answering import Continuation, greedy
-from quintet.expert_model import load_expert_model
 from quintet.export import exporting
 from quintet.export.exporting import export
 from quintet.export.formats import Dtype
 from quintet.export.merged import merge
 from quintet.messages import Message
+from quintet.models.base_model import load_model, load_tokenizer
+from quintet.models.peft_model import load_expert_model
 from tests.conftest import FACTS
 from tests.export.conftest import METHODS, TrainBy, Trained
 

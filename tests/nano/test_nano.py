@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from quintet.base_model import NANO_FOLDER
 from quintet.chat import ChatTranslator
 from quintet.messages import Message
+from quintet.models.base_model import NANO_FOLDER
 
 TOKENIZER = AutoTokenizer.from_pretrained(NANO_FOLDER)
 

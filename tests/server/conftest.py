@@ -17,12 +17,12 @@ from openai import OpenAI
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from quintet.base_model import base_digest
 from quintet.config import Project
 from quintet.engine.engine import MixedEngine
 from quintet.engine.interface import Adapter, DeviceInfo, EngineStatus, Request, Token
 from quintet.engine.runner.model_runner import TorchRunner
 from quintet.files import digest_files
+from quintet.models.base_model import base_digest
 from quintet.registry.experts import Expert, publish
 from quintet.registry.keys import create_key
 from quintet.registry.releases import release

@@ -10,12 +10,12 @@ import pytest
 from openai import BadRequestError, OpenAI
 from transformers import AutoTokenizer
 
-from quintet.base_model import load_tokenizer
 from quintet.chat import ChatTranslator
 from quintet.config import Project
 from quintet.engine.engine import MixedEngine
 from quintet.engine.interface import Token
 from quintet.engine.runner.model_runner import TorchRunner
+from quintet.models.base_model import load_tokenizer
 from quintet.server.app import create_app
 from quintet.server.tool_calls import CallFormat, CallReader, find_call_format
 from tests.conftest import CHATML, write_project

@@ -8,15 +8,15 @@ import pytest
 import torch
 import yaml
 
-from quintet.base_model import load_model, load_tokenizer
 from quintet.chat import ChatTranslator
 from quintet.config import Project
 from quintet.errors import DataError, RegistryError
 from quintet.evaluation.answering import greedy
 from quintet.evaluation.compare import evaluate
-from quintet.expert_model import load_expert_model
 from quintet.files import digest_files
 from quintet.messages import Message
+from quintet.models.base_model import load_model, load_tokenizer
+from quintet.models.peft_model import load_expert_model
 from quintet.registry.deletion import delete_expert
 from quintet.registry.experts import Expert
 from quintet.training.preparation import Plan, plan_run

@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from peft import LoraConfig, get_peft_model
 
-from quintet.base_model import load_model, load_tokenizer
+from quintet.models.base_model import load_model, load_tokenizer
 from quintet.training.model_card import CardFacts, model_card
 
 FACTS = CardFacts(

@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.functional import log_softmax
 
-from quintet.base_model import load_model
 from quintet.chat import IGNORED, Encoded
 from quintet.config import Project
 from quintet.evaluation.likelihood import answer_losses
+from quintet.models.base_model import load_model
 from quintet.training import arguments, run
 from quintet.training.preparation import plan_run
 from quintet.training.run import build_trainer, train

@@ -15,12 +15,12 @@ from tests.training.test_every_method import configure
 ASK_ALL = """
 import json, sys
 from pathlib import Path
-from quintet.base_model import load_model, load_tokenizer
+from quintet.models.base_model import load_model, load_tokenizer
 from quintet.chat import ChatTranslator
 from quintet.config import Project
 from quintet.data.examples import Message
 from quintet.evaluation.answering import greedy
-from quintet.expert_model import load_expert_model
+from quintet.models.peft_model import load_expert_model
 from quintet.registry.experts import list_experts
 
 project = Project.load(Path(sys.argv[1]))

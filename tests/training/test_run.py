@@ -4,10 +4,10 @@ import pytest
 import torch
 import yaml
 
-from quintet.base_model import load_model
 from quintet.chat import IGNORED
 from quintet.config import Project
 from quintet.errors import DataError, TrainingError
+from quintet.models.base_model import load_model
 from quintet.registry.experts import Expert, newest_expert
 from quintet.training.preparation import plan_run
 from quintet.training.run import find_trained, train

@@ -236,8 +236,8 @@ async def _answer(
 
 def _load_engine(project: Project, *, tell: bool = False) -> "MixedEngine":
     """Load the base into an engine, and say which one and why if told to."""
-    from quintet.base_model import locate
     from quintet.engine.lazy_imports import import_to_serve
+    from quintet.models.base_model import locate
 
     source = locate(project.config.base_model, project.root)
     # What an expert's first question waits for, seconds for some gigabytes, while imports leave a core idle.
@@ -267,7 +267,7 @@ def _load_engine(project: Project, *, tell: bool = False) -> "MixedEngine":
 
 
 def _digest_base(source: str) -> None:
-    from quintet.base_model import base_digest
+    from quintet.models.base_model import base_digest
 
     # Who asks for it is told what is wrong with it.
     with suppress(OSError):

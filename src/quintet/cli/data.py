@@ -60,9 +60,9 @@ def check(
 
 def _check(project: Project, department: str, *, near: bool) -> "Report | str":
     """Return the report, or why a file cannot be read at all."""
-    from quintet import base_model
     from quintet.chat import ChatTranslator
     from quintet.data.check import check_department
+    from quintet.models import base_model
 
     with err.status(f"Checking the data of {department}") as status:
         source = base_model.locate(project.config.base_model, project.root)

@@ -140,7 +140,7 @@ def _bar(bars: "Progress", expert: "Expert", what: str) -> Callable[[int, int], 
 
 def check_can_answer(project: Project, expert: "Expert") -> None:
     """Raise ModelError for an expert of another base, or one whose files are not those that were trained."""
-    from quintet.base_model import base_digest, locate
+    from quintet.models.base_model import base_digest, locate
 
     if not expert.is_whole:
         raise ModelError(

@@ -50,9 +50,9 @@ def show(
 
 
 def _previews(project: Project, department: str, row: int, count: int, held_out: bool) -> "list[Preview]":
-    from quintet import base_model
     from quintet.chat import ChatTranslator
     from quintet.data.preview import preview
+    from quintet.models import base_model
 
     source = base_model.locate(project.config.base_model, project.root)
     translator = ChatTranslator(base_model.load_tokenizer(source))

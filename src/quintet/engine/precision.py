@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from quintet.base_model import load_config, locate, pick_device
 from quintet.config import Precision, Project
 from quintet.engine.kernels.int8_linear import multiplies_int8
 from quintet.engine.kernels.prepacked_linear import computes, packing_of
+from quintet.models.base_model import load_config, locate, pick_device
 
 SMALL = 100_000_000
 """Weights; below, single precision is fast enough."""

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from quintet.expert_model import quietly, takes_padding
+from quintet.models.peft_model import quietly, takes_padding
 
 
 class Continuation(NamedTuple):

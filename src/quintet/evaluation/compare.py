@@ -8,7 +8,6 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from quintet import base_model
 from quintet.chat import ChatTranslator
 from quintet.config import Project
 from quintet.data.examples import Example
@@ -37,8 +36,9 @@ from quintet.evaluation.results import (
     Said,
 )
 from quintet.evaluation.specificity import specificity
-from quintet.expert_model import load_expert_model, shared_view
 from quintet.files import write_text
+from quintet.models import base_model
+from quintet.models.peft_model import load_expert_model, shared_view
 from quintet.registry.experts import SETTINGS_FILE, Expert, find_expert
 
 EVALUATION_FILE = "evaluation.json"

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from quintet import base_model
 from quintet.chat import ChatTranslator, Encoded
 from quintet.config import Project
 from quintet.evaluation.compare import held_out_examples
 from quintet.evaluation.general import encode_general
 from quintet.evaluation.likelihood import answer_losses
 from quintet.evaluation.results import ForgettingMatrix
-from quintet.expert_model import load_expert_model
+from quintet.models import base_model
+from quintet.models.peft_model import load_expert_model
 from quintet.registry.experts import Expert
 
 GENERAL_SET = "general"

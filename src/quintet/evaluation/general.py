@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from quintet import base_model
 from quintet.chat import ChatTranslator, Encoded
 from quintet.config import Project
 from quintet.data.examples import Example
 from quintet.data.fitting import Fitter
 from quintet.data.loading import load_examples
+from quintet.models import base_model
 
 GENERAL = Path(__file__).parent / "general.jsonl"
 

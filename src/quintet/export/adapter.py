@@ -4,9 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
-from quintet.base_model import NANO
 from quintet.config import Project
 from quintet.errors import ExportError
+from quintet.models.base_model import NANO
 from quintet.registry.artifacts import EXPERT_FILE
 from quintet.registry.experts import ADAPTER_CONFIG, Expert
 

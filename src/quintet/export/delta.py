@@ -16,11 +16,11 @@ from pathlib import Path
 import yaml
 from safetensors import SafetensorError
 
-from quintet import base_model
 from quintet.config import Project
 from quintet.errors import ExportError, MissingFilesError
 from quintet.export.low_rank import WEIGHTS_FILE, Fit, Progress, check_rank, decompose, write_adapter
 from quintet.files import digest_files, write_json
+from quintet.models import base_model
 from quintet.registry.artifacts import EXPERT_FILE, MODEL_CARD
 from quintet.registry.experts import (
     ADAPTER_CONFIG,

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from quintet import base_model
 from quintet.chat import ChatTranslator
 from quintet.config import Project
 from quintet.errors import ExportError
@@ -21,6 +20,7 @@ from quintet.export.merged import check_mergeable, merge, weights_source, write_
 from quintet.export.proof import Proof, prove
 from quintet.export.staging import EXPORT_FILE, check_target, staged
 from quintet.files import write_json
+from quintet.models import base_model
 from quintet.registry.experts import Expert
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from quintet.errors import ExportError
-from quintet.expert_model import settle_adapter_config
+from quintet.models.peft_model import settle_adapter_config
 from quintet.registry.experts import ADAPTER_CONFIG
 
 WEIGHTS_FILE = "adapter_model.safetensors"

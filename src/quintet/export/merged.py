@@ -7,11 +7,11 @@ import torch
 from peft import PeftConfig
 from transformers import PreTrainedModel
 
-from quintet.base_model import load_model, locate
 from quintet.chat import ChatTranslator
 from quintet.config import Project
 from quintet.errors import ExportError
-from quintet.expert_model import load_expert_model, quietly
+from quintet.models.base_model import load_model, locate
+from quintet.models.peft_model import load_expert_model, quietly
 from quintet.registry.experts import Expert
 
 

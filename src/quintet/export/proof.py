@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
-from quintet.base_model import load_model, load_tokenizer, locate, pick_device
 from quintet.chat import ChatTranslator
 from quintet.config import Project
 from quintet.data.examples import Example
 from quintet.errors import ExportError
 from quintet.evaluation.compare import Measured, Progress, counter, held_out_examples, measure_model
 from quintet.evaluation.metrics import answer_metrics
-from quintet.expert_model import load_expert_model
+from quintet.models.base_model import load_model, load_tokenizer, locate, pick_device
+from quintet.models.peft_model import load_expert_model
 from quintet.registry.experts import Expert
 
 

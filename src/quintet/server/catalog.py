@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from quintet.base_model import base_digest, locate
 from quintet.chat import ChatTranslator
 from quintet.config import BASE, EXPERT, Project
 from quintet.engine.interface import Adapter, Engine
 from quintet.errors import ModelError, NotReleasedError, NotTrainedError, QuintetError
+from quintet.models.base_model import base_digest, locate
 from quintet.registry.experts import Expert, fetch_expert, look_up
 from quintet.registry.releases import Release, live, released_expert, why_not_released
 from quintet.server.current import Current

@@ -7,9 +7,9 @@ import asyncio
 from collections import OrderedDict
 from pathlib import Path
 
-from quintet.base_model import load_tokenizer
 from quintet.chat import ChatTranslator
 from quintet.files import digest_files
+from quintet.models.base_model import load_tokenizer
 from quintet.registry.artifacts import EXPERT_FILE
 from quintet.registry.experts import ADAPTER_CONFIG
 

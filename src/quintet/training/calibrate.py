@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from quintet import base_model
 from quintet.config import Project
-from quintet.expert_model import quietly
+from quintet.models import base_model
+from quintet.models.peft_model import quietly
 from quintet.training.memory import peak_bytes, reset_peak
 from quintet.training.plan import stages
 from quintet.training.preparation import plan_run

@@ -7,7 +7,6 @@ from hashlib import sha256
 
 from datasets import Dataset
 
-from quintet import base_model
 from quintet.chat import ChatTranslator
 from quintet.config import Project, TrainingConfig
 from quintet.data.examples import Example
@@ -15,6 +14,7 @@ from quintet.data.fitting import Fitter
 from quintet.data.loading import load_examples
 from quintet.data.splits import Split, data_digest, load_split, refuse_leaks, split_by_group
 from quintet.errors import ConfigError
+from quintet.models import base_model
 from quintet.registry.experts import Expert, find_expert
 from quintet.training.methods import DPO, check_method, trained_by
 from quintet.training.objectives import Objective, rows_for

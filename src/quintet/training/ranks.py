@@ -29,7 +29,7 @@ def agree(make: Callable[[], T]) -> T:
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
-    from quintet.base_model import pick_device
+    from quintet.models.base_model import pick_device
 
     PartialState(cpu=pick_device() == "cpu")
     values: list[Any] = [make() if is_main() else None]

@@ -17,12 +17,12 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, EarlyStoppingCallback, PreTrainedModel, PrinterCallback
 from trl import SFTTrainer
 
-from quintet import base_model
 from quintet.config import Project
 from quintet.data.loading import write_examples
 from quintet.errors import TrainingError
-from quintet.expert_model import quietly, settle_adapter_config
 from quintet.files import digest_files, write_json
+from quintet.models import base_model
+from quintet.models.peft_model import quietly, settle_adapter_config
 from quintet.registry.experts import (
     ADAPTER_CONFIG,
     HELD_OUT_FILE,

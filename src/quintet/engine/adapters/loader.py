@@ -17,13 +17,13 @@ from peft.utils import load_peft_weights
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from quintet.base_model import load_model, own_dtype
 from quintet.engine.adapters.peft_files import read_files
 from quintet.engine.adapters.types import Base, Expert
 from quintet.engine.lora.multi_lora import Parts
 from quintet.engine.types import PAGED, LayerShape
 from quintet.errors import ModelError
-from quintet.expert_model import load_expert_model
+from quintet.models.base_model import load_model, own_dtype
+from quintet.models.peft_model import load_expert_model
 from quintet.registry.experts import ADAPTER_CONFIG
 
 EMBEDDED = frozenset({PeftType.PROMPT_TUNING, PeftType.P_TUNING})

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from quintet.base_model import default_dtype, pick_device
 from quintet.engine.adapters.loader import is_full, load_paged, load_to_round, read_expert
 from quintet.engine.adapters.memory_budget import (
     affordable_bytes,
@@ -32,7 +31,8 @@ from quintet.engine.runner.cuda_graphs import Capture, DecodeGraphs, capture_on_
 from quintet.engine.runner.paged_attention import PagedStep, PagedStore, ShapeProbe, Span, stepping
 from quintet.engine.types import OTHER_ENGINE, Chunk, LayerShape, Prepared
 from quintet.errors import ModelError
-from quintet.expert_model import shared_view, skeleton_of
+from quintet.models.base_model import default_dtype, pick_device
+from quintet.models.peft_model import shared_view, skeleton_of
 
 GIB = 2**30
 CPU_SHARE, CPU_LIMIT = 0.25, 4 * GIB

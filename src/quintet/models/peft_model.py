@@ -14,8 +14,8 @@ from peft.utils import load_peft_weights
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
-from quintet.base_model import load_model
 from quintet.errors import ModelError
+from quintet.models.base_model import load_model
 from quintet.registry.experts import ADAPTER_CONFIG
 
 

@@ -16,7 +16,7 @@ from markdown_it.token import Token
 from peft import LoraConfig, get_peft_model
 
 from quintet.models.base_model import load_model, load_tokenizer
-from quintet.training.model_card import CardFacts, model_card
+from quintet.registry.model_card import CardFacts, model_card
 
 FACTS = CardFacts(
     department="hr",

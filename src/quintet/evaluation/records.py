@@ -13,7 +13,7 @@ from quintet.evaluation.results import EXPERT, Evaluation, Verdict
 from quintet.files import write_text
 from quintet.registry.evidence import record_evidence
 from quintet.registry.experts import Expert, record_metrics
-from quintet.training.records import CURVE_FILE, write_card
+from quintet.registry.run_files import CURVE_FILE, write_card
 
 REPORT_FILE = "report.html"
 

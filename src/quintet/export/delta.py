@@ -33,8 +33,9 @@ from quintet.registry.experts import (
     new_run,
     publish,
 )
+from quintet.registry.run_files import RUN_FILE, write_card
 from quintet.training.methods import LORA
-from quintet.training.records import RUN_FILE, write_card, write_environment
+from quintet.training.records import write_environment
 
 DELTA = "delta"
 """The method of a delta. It is worked out, not trained, so that training and a release of "the newest of the

@@ -34,13 +34,14 @@ from quintet.registry.experts import (
     publish,
 )
 from quintet.registry.losses import METRICS_FILE
+from quintet.registry.run_files import RUN_FILE, write_card
 from quintet.training.arguments import has_fast_bfloat16, trainer_arguments
 from quintet.training.callbacks import Progress, RankAllocator, Reporter
 from quintet.training.memory import peak_bytes, reset_peak
 from quintet.training.methods import FULL, KTO, is_prompt_learning, learning_rate, peft_config, quantization, trained_by
 from quintet.training.preparation import Plan
 from quintet.training.ranks import agree, is_sharded
-from quintet.training.records import RUN_FILE, draw_losses, write_card, write_environment
+from quintet.training.records import draw_losses, write_environment
 from quintet.training.trackers import close_trackers, trackers
 from quintet.training.trainers import CpuSftTrainer, PairTrainer, UnpairedTrainer
 

@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 import pytest
 
-from quintet.server.answer import Piece, as_they_come
+from quintet.serving.answer import Piece, as_they_come
 
 
 async def said(*pieces: Piece) -> AsyncGenerator[Piece]:

@@ -9,8 +9,8 @@ from quintet.config import Project
 from quintet.engine.interface import Token
 from quintet.errors import MissingFilesError, ModelError, NotTrainedError, UnknownModelError
 from quintet.server.app import create_app
-from quintet.server.catalog import Catalog
-from quintet.server.current import Current
+from quintet.serving.catalog import Catalog
+from quintet.serving.live_project import Current
 from tests.server.conftest import MakeExpert, ScriptedEngine, Serve
 
 

@@ -14,7 +14,6 @@ from quintet.engine.interface import Token
 from quintet.errors import BusyError
 from quintet.registry.feedback import count_feedback, find_kept, rated
 from quintet.registry.keys import create_key
-from quintet.server import answered
 from quintet.server.app import create_app
 from tests.conftest import write_project
 from tests.server.conftest import MakeExpert, ScriptedEngine
@@ -56,7 +55,7 @@ class Client:
         return asyncio.run(send_it())
 
     def ask(self, department: str = "hr", **headers: str) -> str:
-        """Return the id of a request that was answered."""
+        """Return the id of a request that was answer_log."""
         return self.send(f"/api/{department}", {"query": QUESTION}, **headers).headers["x-request-id"]
 
     def rate(self, request_id: str, rating: str = "up", **more: Any) -> httpx.Response:

@@ -17,7 +17,7 @@ from quintet.engine.interface import Token
 from quintet.engine.runner.model_runner import TorchRunner
 from quintet.models.base_model import load_tokenizer
 from quintet.server.app import create_app
-from quintet.server.tool_calls import CallFormat, CallReader, find_call_format
+from quintet.serving.tool_calls import CallFormat, CallReader, find_call_format
 from tests.conftest import CHATML, write_project
 from tests.server.conftest import ScriptedEngine, Serve
 

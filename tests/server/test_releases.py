@@ -15,8 +15,8 @@ from quintet.engine.interface import Token
 from quintet.engine.runner.model_runner import TorchRunner
 from quintet.registry.releases import live, pick, release
 from quintet.server.app import create_app
-from quintet.server.catalog import Catalog
-from quintet.server.current import Current
+from quintet.serving.catalog import Catalog
+from quintet.serving.live_project import Current
 from tests.server.conftest import MakeExpert, ScriptedEngine, Serve
 from tests.server.test_serving import with_serving
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quintet.server.stop_strings import StopStrings
+from quintet.serving.stop_strings import StopStrings
 
 
 def run(stops: list[str], pieces: list[str]) -> str:

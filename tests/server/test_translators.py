@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from quintet.errors import ModelError
-from quintet.server import translators
-from quintet.server.translators import Translators
+from quintet.serving.tokenizers import Translators
 
 
 def folder_of(root: Path, name: str, base: Path, template: str | None = None) -> tuple[str, str]:

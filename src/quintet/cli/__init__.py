@@ -204,9 +204,9 @@ async def _answer(
     project: Project, name: str, question: str, sampling: "Sampling", *, streamed: bool
 ) -> dict[str, Any]:
     from quintet.messages import Message
-    from quintet.server.answering import prepare_answer
-    from quintet.server.catalog import Catalog
-    from quintet.server.current import Current
+    from quintet.serving.catalog import Catalog
+    from quintet.serving.generation import prepare_answer
+    from quintet.serving.live_project import Current
 
     with err.status("Loading the model"):
         engine = _load_engine(project)

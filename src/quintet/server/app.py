@@ -14,8 +14,6 @@ from quintet.engine.interface import Engine
 from quintet.errors import ModelError, QuintetError, RegistryError
 from quintet.registry.database import held_open
 from quintet.server import (
-    metering,
-    recording,
     routes_admin,
     routes_conversations,
     routes_departments,
@@ -28,27 +26,28 @@ from quintet.server import (
     routes_page,
     routes_reference,
     routes_status,
-    routing,
 )
-from quintet.server.answered import RecentAnswers
 from quintet.server.auth import Authentication, Door
 from quintet.server.bodies import Bodies
-from quintet.server.catalog import Catalog
-from quintet.server.current import Current
-from quintet.server.draining import Drain, Draining
 from quintet.server.error_responses import UnexpectedErrors, add_error_handlers
 from quintet.server.logs import log_request
-from quintet.server.metering import Ledger
 from quintet.server.metrics import Metrics
+from quintet.server.middleware.drain import Draining
 from quintet.server.observed_engine import ObservedEngine
 from quintet.server.providers.directory import Providers
 from quintet.server.queued_engine import QueuedEngine
 from quintet.server.response_cache.cached_engine import CachedEngine
 from quintet.server.response_cache.store import make_store
-from quintet.server.routing import LiveRouter
 from quintet.server.schemas import FAILED
-from quintet.server.services import Services
 from quintet.server.tracing import Tracing, tracing_from_environment
+from quintet.serving import auto, quota, request_record
+from quintet.serving.answer_log import RecentAnswers
+from quintet.serving.catalog import Catalog
+from quintet.serving.drain import Drain
+from quintet.serving.live_project import Current
+from quintet.serving.live_router import LiveRouter
+from quintet.serving.quota import Ledger
+from quintet.serving.services import Services
 
 logger = logging.getLogger("quintet.server")
 
@@ -105,10 +104,10 @@ def create_app(
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
-            expose_headers=["Retry-After", *recording.HEADERS, *metering.HEADERS, *routing.HEADERS],
+            expose_headers=["Retry-After", *request_record.HEADERS, *quota.HEADERS, *auto.HEADERS],
         )
     observers = [services.answers.remember, log_request, metrics.count_rejection, *([tracing.trace] if tracing else [])]
-    app.add_middleware(recording.Recording, observers=observers)
+    app.add_middleware(request_record.Recording, observers=observers)
     return app
 
 

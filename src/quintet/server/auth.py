@@ -5,7 +5,6 @@ route can name it.
 """
 
 import asyncio
-from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
@@ -15,9 +14,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from quintet.config import KeyMode
 from quintet.errors import KeyRequiredError, RoleError, UnreachableError
-from quintet.registry.keys import EVERYTHING, ROLES, Role, any_keys, check_key
-from quintet.server.current import Current
-from quintet.server.metering import Account, Ledger
+from quintet.registry.keys import Role, any_keys, check_key
+from quintet.serving.caller import ANYONE, STRANGER, Caller
+from quintet.serving.live_project import Current
+from quintet.serving.quota import Account, Ledger
 
 OPEN_PATHS = frozenset({"/", "/chat", "/docs", "/openapi.json", "/health", "/ready"})
 """What answers without a key too. To a stranger there are no departments."""
@@ -25,28 +25,11 @@ OPEN_FOLDERS = ("/chat/", "/docs/")
 """The files of the pages, which are the same for all, and tell nothing."""
 
 
-@dataclass(frozen=True)
-class Caller:
-    """Who sent a request: what they may ask and do, and on whose account."""
-
-    departments: tuple[str, ...] = ()
-    roles: tuple[Role, ...] = ()
-    account: Account | None = None
-
-    def may_ask(self, name: str) -> bool:
-        """Whether a department, or `base`, is there for them."""
-        return name in self.departments or EVERYTHING in self.departments
-
-
 NEEDS_KEY = (
     Security(HTTPBearer(auto_error=False, scheme_name="Bearer", description="A key: qk_...")),
     Security(APIKeyHeader(name="X-API-Key", auto_error=False, scheme_name="X-API-Key", description="A key: qk_...")),
 )
 """For the documentation: what is to be sent with a request. The door has looked at it already."""
-
-STRANGER = Caller()
-ANYONE = Caller((EVERYTHING,), ROLES)
-"""Whoever asks a server that wants no keys."""
 
 
 class Door:

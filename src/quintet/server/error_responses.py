@@ -28,7 +28,7 @@ from quintet.errors import (
     TooLargeError,
 )
 from quintet.server.disconnection import ClientGoneError
-from quintet.server.recording import note_problem
+from quintet.serving.request_record import note_problem
 
 logger = logging.getLogger("quintet.server")
 

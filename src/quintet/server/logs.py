@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from quintet.config import LogFormat
-from quintet.server.recording import Generation, RequestRecord, current_request
+from quintet.serving.request_record import Generation, RequestRecord, current_request
 
 logger = logging.getLogger("quintet.requests")
 

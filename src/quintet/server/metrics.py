@@ -19,8 +19,8 @@ from prometheus_client.utils import floatToGoString
 
 from quintet.config import EXPERT, Project
 from quintet.engine.interface import EngineStatus
-from quintet.server.current import Current
-from quintet.server.recording import Generation, RequestRecord
+from quintet.serving.live_project import Current
+from quintet.serving.request_record import Generation, RequestRecord
 
 # vLLM's bounds, and finer ones below them: a small model answers before the first of vLLM's.
 FIRST_TOKEN_SECONDS = (

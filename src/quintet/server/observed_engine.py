@@ -9,8 +9,8 @@ from typing import Protocol
 
 from quintet.config import BASE
 from quintet.engine.interface import Engine, FinishReason, Request, Token
-from quintet.server.recording import Generation, note_generation
 from quintet.server.wrapped_engine import WrappedEngine
+from quintet.serving.request_record import Generation, note_generation
 
 
 class GenerationObserver(Protocol):

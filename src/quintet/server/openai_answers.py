@@ -9,8 +9,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from quintet.server.answer import Answer, Call, Piece, SaidToken
-from quintet.server.recording import is_cached
 from quintet.server.schemas_openai import (
     CalledFunction,
     ChatAnswerMessage,
@@ -27,6 +25,8 @@ from quintet.server.schemas_openai import (
     ToolCall,
     Usage,
 )
+from quintet.serving.answer import Answer, Call, Piece, SaidToken
+from quintet.serving.request_record import is_cached
 
 
 class Reply(ABC):

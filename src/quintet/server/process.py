@@ -18,9 +18,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from quintet.config import ServingConfig
 from quintet.errors import ConfigError, QuintetError
 from quintet.server.bodies import LINGER_SECONDS
-from quintet.server.current import Current
-from quintet.server.draining import Drain
 from quintet.server.error_responses import error_body
+from quintet.serving.drain import Drain
+from quintet.serving.live_project import Current
 
 logger = logging.getLogger("quintet.server")
 

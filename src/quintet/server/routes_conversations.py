@@ -19,6 +19,7 @@ from quintet.registry.conversations import (
     list_conversations,
 )
 from quintet.server.auth import NEEDS_KEY, Called, may_ask
+from quintet.server.dependencies import Served
 from quintet.server.schemas import NO_CONVERSATION, REFUSED
 from quintet.server.schemas_conversations import (
     ConversationAnswer,
@@ -28,7 +29,6 @@ from quintet.server.schemas_conversations import (
     Id,
     WantedConversations,
 )
-from quintet.server.services import Served
 
 router = APIRouter(
     prefix="/api/conversations",

@@ -10,17 +10,19 @@ from quintet.engine.interface import Engine
 from quintet.errors import UnknownModelError
 from quintet.messages import Message
 from quintet.router.routing import Choice
-from quintet.server.answer import Answer
-from quintet.server.answering import prepare_answer
-from quintet.server.asking import find_answer
 from quintet.server.auth import NEEDS_KEY, ask
-from quintet.server.catalog import Model
+from quintet.server.dependencies import Served
 from quintet.server.disconnection import while_connected
 from quintet.server.providers.asked import Asked, estimate_tokens
-from quintet.server.recording import is_cached
-from quintet.server.routing import AUTO, DIGITS, NobodysAnswer, find_department
+from quintet.server.routing_headers import DIGITS
 from quintet.server.schemas import OVER_BUDGET, REFUSED, DepartmentChoice, Likely, Query, QueryAnswer, RoutedAnswer
-from quintet.server.services import Served, Services
+from quintet.serving.answer import Answer
+from quintet.serving.auto import AUTO, NobodysAnswer, find_department
+from quintet.serving.catalog import Model
+from quintet.serving.dispatch import find_answer
+from quintet.serving.generation import prepare_answer
+from quintet.serving.request_record import is_cached
+from quintet.serving.services import Services
 
 router = APIRouter(
     prefix="/api", tags=["departments"], dependencies=[*NEEDS_KEY, Depends(ask)], responses={**REFUSED, **OVER_BUDGET}

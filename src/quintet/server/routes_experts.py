@@ -13,7 +13,8 @@ from quintet.errors import GateError, ReleaseError, UnprovenError
 from quintet.registry.evidence import read_evidence, why_it_decides_nothing
 from quintet.registry.experts import look_up
 from quintet.registry.releases import release, rollback
-from quintet.server.auth import NEEDS_KEY, Called, Caller, administer
+from quintet.server.auth import NEEDS_KEY, Called, administer
+from quintet.server.dependencies import Served
 from quintet.server.experts_seen import all_experts, describe_release, forgetting, one_expert
 from quintet.server.schemas import REFUSED, REFUSED_RELEASE
 from quintet.server.schemas_experts import (
@@ -24,7 +25,8 @@ from quintet.server.schemas_experts import (
     WantedRelease,
     WantedRollback,
 )
-from quintet.server.services import Served, Services
+from quintet.serving.caller import Caller
+from quintet.serving.services import Services
 
 router = APIRouter(tags=["experts"], dependencies=[*NEEDS_KEY], responses=REFUSED)
 

@@ -4,8 +4,8 @@ from fastapi import APIRouter, Depends
 
 from quintet.registry.feedback import Opinion
 from quintet.server.auth import NEEDS_KEY, Called, may_ask
+from quintet.server.dependencies import Served
 from quintet.server.schemas import REFUSED, UNKNOWN_REQUEST, Feedback, FeedbackAnswer
-from quintet.server.services import Served
 
 router = APIRouter(
     prefix="/api",

@@ -17,8 +17,8 @@ from fastapi import APIRouter, Depends, Query, Request
 from quintet.data.documents.alone import KINDS
 from quintet.errors import QuintetError, RequestError
 from quintet.server.auth import NEEDS_KEY, ask
+from quintet.server.dependencies import Served
 from quintet.server.schemas import OVER_BUDGET, REFUSED, Heard, ReadFile
-from quintet.server.services import Served
 from quintet.server.speech import transcribe
 
 router = APIRouter(

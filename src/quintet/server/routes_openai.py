@@ -9,13 +9,12 @@ from fastapi import APIRouter, Depends, Request, Response
 from quintet.config import BASE
 from quintet.errors import ModelError, RequestError
 from quintet.registry.experts import Expert
-from quintet.server.answer import Answer
-from quintet.server.asking import find_answer
 from quintet.server.auth import NEEDS_KEY, ask
+from quintet.server.dependencies import Served
 from quintet.server.disconnection import while_connected
 from quintet.server.openai_answers import ChatReply, Reply, TextReply
 from quintet.server.openai_questions import ChatQuestion, TextQuestion
-from quintet.server.routing import AUTO, NobodysAnswer, find_department, finds_anybody, routing_headers
+from quintet.server.routing_headers import routing_headers
 from quintet.server.schemas import OVER_BUDGET, REFUSED
 from quintet.server.schemas_openai import (
     ChatCompletion,
@@ -25,8 +24,11 @@ from quintet.server.schemas_openai import (
     OpenAIModel,
     OpenAIModels,
 )
-from quintet.server.services import Served, Services
 from quintet.server.streaming import stream
+from quintet.serving.answer import Answer
+from quintet.serving.auto import AUTO, NobodysAnswer, find_department, finds_anybody
+from quintet.serving.dispatch import find_answer
+from quintet.serving.services import Services
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"], dependencies=[*NEEDS_KEY], responses=REFUSED)
 

@@ -8,8 +8,8 @@ from fastapi.responses import RedirectResponse
 from quintet import __version__
 from quintet.config import Project
 from quintet.errors import EngineStoppedError
-from quintet.server.auth import ANYONE, NEEDS_KEY, Called
-from quintet.server.catalog import Entry
+from quintet.server.auth import NEEDS_KEY, Called
+from quintet.server.dependencies import Served
 from quintet.server.routes_page import PATH as PAGE
 from quintet.server.schemas import (
     OUT_OF_SERVICE,
@@ -24,7 +24,9 @@ from quintet.server.schemas import (
     ReleaseShare,
     Welcome,
 )
-from quintet.server.services import Served, Services
+from quintet.serving.caller import ANYONE
+from quintet.serving.catalog import Entry
+from quintet.serving.services import Services
 
 router = APIRouter(tags=["status"])
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from quintet.engine.interface import Sampling
 from quintet.registry.budgets import Standing
 from quintet.registry.keys import Key, Role
-from quintet.server.answer import Ended
+from quintet.serving.answer import Ended
 
 
 class Body(BaseModel):

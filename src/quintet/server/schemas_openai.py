@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from quintet.engine.interface import Sampling
-from quintet.server.answer import Ended
 from quintet.server.openai_fields import (
     TURN_SCHEMA,
     Arguments,
@@ -22,6 +21,7 @@ from quintet.server.openai_fields import (
     default_for_null,
 )
 from quintet.server.schemas import Body, Text
+from quintet.serving.answer import Ended
 
 MAX_CHOICES = 32
 """Choices of one request, over all of its prompts: as many as the engine answers at once by default."""

@@ -4,10 +4,10 @@ from collections.abc import AsyncGenerator
 
 from fastapi.responses import Response
 
-from quintet.server.answer import Piece
 from quintet.server.disconnection import EventStream
 from quintet.server.error_responses import describe
 from quintet.server.openai_answers import Reply, event
+from quintet.serving.answer import Piece
 
 PING_SECONDS = 15.0
 PING = ": ping\n\n"

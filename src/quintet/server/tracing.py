@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 from quintet import __version__
-from quintet.server.recording import Generation, RequestRecord
+from quintet.serving.request_record import Generation, RequestRecord
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider

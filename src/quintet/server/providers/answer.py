@@ -3,15 +3,15 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from quintet.server.answer import Answer, Answerer, Piece, as_they_come
-from quintet.server.draining import Drain
-from quintet.server.metering import Account, set_aside
 from quintet.server.observed_engine import GenerationObserver, observed, take
 from quintet.server.providers.asked import Asked
 from quintet.server.providers.exchange import Exchange
 from quintet.server.providers.failure import UnansweredError
 from quintet.server.providers.provider import Provider
-from quintet.server.recording import Generation, note_answer, note_provider, note_question
+from quintet.serving.answer import Answer, Answerer, Piece, as_they_come
+from quintet.serving.drain import Drain
+from quintet.serving.quota import Account, set_aside
+from quintet.serving.request_record import Generation, note_answer, note_provider, note_question
 
 
 class ProviderAnswer(Answer):

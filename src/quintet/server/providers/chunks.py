@@ -5,8 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from quintet.server.answer import Call, Ended, Piece, SaidToken
 from quintet.server.providers.asked import estimate_tokens
+from quintet.serving.answer import Call, Ended, Piece, SaidToken
 
 
 class _Function(BaseModel):

@@ -5,16 +5,16 @@ from collections.abc import Mapping
 from functools import partial
 
 from quintet.config import ProviderConfig
-from quintet.server.answer import Answer
-from quintet.server.current import Current
-from quintet.server.draining import Drain
-from quintet.server.metering import Account
 from quintet.server.metrics import Metrics
 from quintet.server.providers.answer import ProviderAnswer
 from quintet.server.providers.asked import Asked
 from quintet.server.providers.breaker import STATES
 from quintet.server.providers.exchange import PATIENT, Exchange, Patience
 from quintet.server.providers.provider import Provider
+from quintet.serving.answer import Answer
+from quintet.serving.drain import Drain
+from quintet.serving.live_project import Current
+from quintet.serving.quota import Account
 
 logger = logging.getLogger("quintet.server")
 

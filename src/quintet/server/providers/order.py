@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 
 from quintet.errors import BudgetError, ModelError, QuintetError, RequestError, StoppingError
-from quintet.server.answer import Answer, Answerer, Piece
+from quintet.serving.answer import Answer, Answerer, Piece
 
 logger = logging.getLogger("quintet.server")
 

@@ -16,9 +16,9 @@ from quintet.errors import ModelError, NotReleasedError, NotTrainedError, Quinte
 from quintet.models.base_model import base_digest, locate
 from quintet.registry.experts import Expert, fetch_expert, look_up
 from quintet.registry.releases import Release, live, released_expert, why_not_released
-from quintet.server.current import Current
-from quintet.server.recording import note_model
-from quintet.server.translators import Translators
+from quintet.serving.live_project import Current
+from quintet.serving.request_record import note_model
+from quintet.serving.tokenizers import Translators
 
 Status = Literal["loaded", "not loaded", "not released", "not trained", "elsewhere"]
 """What is elsewhere is a provider's: here is no expert, and none is wanted."""

@@ -5,11 +5,11 @@ from typing import Protocol
 
 from quintet.config import EXPERT
 from quintet.engine.interface import Engine
-from quintet.server.answer import Answer
-from quintet.server.catalog import Model
 from quintet.server.providers.asked import Asked
 from quintet.server.providers.order import FirstAnswer
-from quintet.server.services import Services
+from quintet.serving.answer import Answer
+from quintet.serving.catalog import Model
+from quintet.serving.services import Services
 
 
 class Question(Protocol):

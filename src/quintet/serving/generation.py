@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from quintet.engine.interface import Engine, Request, Sampling, Token
 from quintet.errors import ModelError, RequestError
 from quintet.messages import Message
-from quintet.server.answer import Answer, Answerer, Call, Ended, Piece, SaidToken, as_they_come
-from quintet.server.catalog import Model
-from quintet.server.grammar import Grammar, Vocabulary
-from quintet.server.metering import Generate, charged_together
-from quintet.server.recording import note_answer, note_question
-from quintet.server.stop_strings import StopStrings
-from quintet.server.tool_calls import CallReader
+from quintet.serving.answer import Answer, Answerer, Call, Ended, Piece, SaidToken, as_they_come
+from quintet.serving.catalog import Model
+from quintet.serving.quota import Generate, charged_together
+from quintet.serving.request_record import note_answer, note_question
+from quintet.serving.stop_strings import StopStrings
+from quintet.serving.structured_output import Grammar, Vocabulary
+from quintet.serving.tool_calls import CallReader
 
 
 @dataclass(frozen=True)

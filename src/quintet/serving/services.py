@@ -2,21 +2,18 @@
 
 import time
 from dataclasses import dataclass, field, replace
-from typing import Annotated
-
-from fastapi import Depends, Request
 
 from quintet.config import Project
 from quintet.engine.interface import Engine
-from quintet.server.answered import RecentAnswers
-from quintet.server.auth import Called, Caller
-from quintet.server.catalog import Catalog
-from quintet.server.current import Current
-from quintet.server.draining import Drain
-from quintet.server.metering import Account, MeteredEngine
 from quintet.server.metrics import Metrics
 from quintet.server.providers.directory import Providers
-from quintet.server.routing import LiveRouter
+from quintet.serving.answer_log import RecentAnswers
+from quintet.serving.caller import Caller
+from quintet.serving.catalog import Catalog
+from quintet.serving.drain import Drain
+from quintet.serving.live_project import Current
+from quintet.serving.live_router import LiveRouter
+from quintet.serving.quota import Account, MeteredEngine
 
 
 @dataclass(frozen=True)
@@ -46,11 +43,3 @@ class Services:
         account = caller.account if caller.account is not None and caller.account.limits_tokens else None
         engine = self.engine if account is None else MeteredEngine(self.engine, account)
         return replace(self, pinned=project, catalog=self.catalog.seen_as(project), engine=engine, account=account)
-
-
-def _services(request: Request, caller: Called) -> Services:
-    services: Services = request.app.state.services
-    return services.seen_by(caller)
-
-
-Served = Annotated[Services, Depends(_services)]

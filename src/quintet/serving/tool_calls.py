@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from quintet.chat import ChatTranslator, Turn
 from quintet.errors import ModelError
-from quintet.server.answer import Call
-from quintet.server.grammar import JSON_OPTIONS
-from quintet.server.stop_strings import overlap
+from quintet.serving.answer import Call
+from quintet.serving.stop_strings import overlap
+from quintet.serving.structured_output import JSON_OPTIONS
 
 PROBE = "probe_function"
 PROBE_ARGUMENTS = {"probe_argument": "probe_value"}

@@ -16,8 +16,8 @@ from quintet.config import Project
 from quintet.errors import QuintetError, UnknownRequestError
 from quintet.registry.conversations import forget_conversations
 from quintet.registry.feedback import Answered, Opinion, find_kept, forget_old, give_feedback, keep_request
-from quintet.server.current import Current
-from quintet.server.recording import RequestRecord
+from quintet.serving.live_project import Current
+from quintet.serving.request_record import RequestRecord
 
 logger = logging.getLogger("quintet.server")
 

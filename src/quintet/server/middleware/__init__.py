@@ -1,0 +1,1 @@
+"""ASGI middleware: who asks, how much they send, what is recorded."""

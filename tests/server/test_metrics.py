@@ -18,9 +18,9 @@ from quintet.engine.runner.model_runner import TorchRunner
 from quintet.errors import BusyError
 from quintet.registry.keys import create_key
 from quintet.server.app import create_app
-from quintet.server.metrics import Metrics
-from quintet.server.observed_engine import ObservedEngine
+from quintet.serving.engines.observed import ObservedEngine
 from quintet.serving.live_project import Current
+from quintet.serving.observability.metrics import Metrics
 from tests.conftest import write_project
 from tests.server.conftest import MakeExpert, ScriptedEngine
 

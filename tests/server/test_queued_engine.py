@@ -8,8 +8,8 @@ import pytest
 
 from quintet.engine.interface import EngineStatus, Request, Sampling, Token
 from quintet.errors import BusyError, StoppingError
-from quintet.server.queued_engine import LONGEST_SECONDS, Line, QueuedEngine
 from quintet.serving.drain import Drain
+from quintet.serving.engines.queued import LONGEST_SECONDS, Line, QueuedEngine
 from tests.server.conftest import ScriptedEngine
 
 ASKED = Request((1,), (), Sampling(10_000))

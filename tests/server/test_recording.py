@@ -15,7 +15,7 @@ from quintet.config import LogFormat, Project
 from quintet.engine.interface import Token
 from quintet.errors import BusyError, ModelError
 from quintet.server.app import create_app
-from quintet.server.logs import configure_logs
+from quintet.serving.observability.logs import configure_logs
 from tests.conftest import write_project
 from tests.server.conftest import MakeExpert, ScriptedEngine
 

@@ -16,7 +16,7 @@ from quintet.engine.interface import Token
 from quintet.engine.runner.model_runner import TorchRunner
 from quintet.errors import ModelError
 from quintet.server.app import create_app
-from quintet.server.tracing import Tracing, tracing_from_environment
+from quintet.serving.observability.tracing import Tracing, tracing_from_environment
 from tests.conftest import write_project
 from tests.server.conftest import MakeExpert, ScriptedEngine
 

@@ -295,7 +295,7 @@ def _open_door(project: Project, host: str | None = None, port: int | None = Non
 def _serve(project: Project, door: _Door, log_format: LogFormat | None = None) -> None:
     from quintet.server import process
     from quintet.server.app import create_app
-    from quintet.server.logs import configure_logs
+    from quintet.serving.observability.logs import configure_logs
 
     settings = project.config.serving
     configure_logs(log_format or settings.logs)

@@ -30,22 +30,22 @@ from quintet.server import (
 from quintet.server.auth import Authentication, Door
 from quintet.server.bodies import Bodies
 from quintet.server.error_responses import UnexpectedErrors, add_error_handlers
-from quintet.server.logs import log_request
-from quintet.server.metrics import Metrics
 from quintet.server.middleware.drain import Draining
-from quintet.server.observed_engine import ObservedEngine
 from quintet.server.providers.directory import Providers
-from quintet.server.queued_engine import QueuedEngine
 from quintet.server.response_cache.cached_engine import CachedEngine
 from quintet.server.response_cache.store import make_store
 from quintet.server.schemas import FAILED
-from quintet.server.tracing import Tracing, tracing_from_environment
 from quintet.serving import auto, quota, request_record
 from quintet.serving.answer_log import RecentAnswers
 from quintet.serving.catalog import Catalog
 from quintet.serving.drain import Drain
+from quintet.serving.engines.observed import ObservedEngine
+from quintet.serving.engines.queued import QueuedEngine
 from quintet.serving.live_project import Current
 from quintet.serving.live_router import LiveRouter
+from quintet.serving.observability.logs import log_request
+from quintet.serving.observability.metrics import Metrics
+from quintet.serving.observability.tracing import Tracing, tracing_from_environment
 from quintet.serving.quota import Ledger
 from quintet.serving.services import Services
 

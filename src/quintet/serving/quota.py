@@ -17,7 +17,7 @@ from quintet.engine.interface import Engine, Request, Token
 from quintet.errors import QuintetError
 from quintet.registry.budgets import Standing, Unit, check_budgets, give_back, spend
 from quintet.registry.keys import Key
-from quintet.server.wrapped_engine import WrappedEngine
+from quintet.serving.engines.wrapper import WrappedEngine
 from quintet.serving.live_project import Current
 
 logger = logging.getLogger("quintet.server")

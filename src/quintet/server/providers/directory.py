@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from functools import partial
 
 from quintet.config import ProviderConfig
-from quintet.server.metrics import Metrics
 from quintet.server.providers.answer import ProviderAnswer
 from quintet.server.providers.asked import Asked
 from quintet.server.providers.breaker import STATES
@@ -14,6 +13,7 @@ from quintet.server.providers.provider import Provider
 from quintet.serving.answer import Answer
 from quintet.serving.drain import Drain
 from quintet.serving.live_project import Current
+from quintet.serving.observability.metrics import Metrics
 from quintet.serving.quota import Account
 
 logger = logging.getLogger("quintet.server")

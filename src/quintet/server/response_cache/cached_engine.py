@@ -14,7 +14,7 @@ from quintet.server.response_cache.entry import pack, unpack
 from quintet.server.response_cache.flight import Flight
 from quintet.server.response_cache.key import is_repeatable, key_of
 from quintet.server.response_cache.store import Store
-from quintet.server.wrapped_engine import WrappedEngine
+from quintet.serving.engines.wrapper import WrappedEngine
 from quintet.serving.request_record import cache_control
 
 FORMAT = 1

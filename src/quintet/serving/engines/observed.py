@@ -9,7 +9,7 @@ from typing import Protocol
 
 from quintet.config import BASE
 from quintet.engine.interface import Engine, FinishReason, Request, Token
-from quintet.server.wrapped_engine import WrappedEngine
+from quintet.serving.engines.wrapper import WrappedEngine
 from quintet.serving.request_record import Generation, note_generation
 
 

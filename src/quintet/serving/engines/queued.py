@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from quintet.engine.interface import Engine, Request, Token
 from quintet.errors import BusyError, StoppingError
-from quintet.server.wrapped_engine import WrappedEngine
 from quintet.serving.drain import Drain
+from quintet.serving.engines.wrapper import WrappedEngine
 
 LONGEST_SECONDS = 120
 _REMEMBERED = 64

@@ -31,7 +31,6 @@ from quintet.server.auth import Authentication, Door
 from quintet.server.bodies import Bodies
 from quintet.server.error_responses import UnexpectedErrors, add_error_handlers
 from quintet.server.middleware.drain import Draining
-from quintet.server.providers.directory import Providers
 from quintet.server.response_cache.cached_engine import CachedEngine
 from quintet.server.response_cache.store import make_store
 from quintet.server.schemas import FAILED
@@ -46,6 +45,7 @@ from quintet.serving.live_router import LiveRouter
 from quintet.serving.observability.logs import log_request
 from quintet.serving.observability.metrics import Metrics
 from quintet.serving.observability.tracing import Tracing, tracing_from_environment
+from quintet.serving.providers.pool import Providers
 from quintet.serving.quota import Ledger
 from quintet.serving.services import Services
 

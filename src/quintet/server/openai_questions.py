@@ -9,11 +9,11 @@ from typing import Any
 from quintet.engine.interface import Engine
 from quintet.errors import ModelError, RequestError
 from quintet.messages import Message
-from quintet.server.providers.asked import Asked, estimate_tokens
 from quintet.server.schemas_openai import ChatMessage, ChatRequest, CompletionRequest, GenerationRequest
 from quintet.serving.answer import Answer
 from quintet.serving.catalog import Model
 from quintet.serving.generation import Form, answer_to, prepare_answer
+from quintet.serving.providers.request import Asked, estimate_tokens
 from quintet.serving.structured_output import ANY_OBJECT, Grammar, Vocabulary, vocabulary_of
 from quintet.serving.tool_calls import CallFormat, CallReader, find_call_format
 

@@ -13,7 +13,6 @@ from quintet.router.routing import Choice
 from quintet.server.auth import NEEDS_KEY, ask
 from quintet.server.dependencies import Served
 from quintet.server.disconnection import while_connected
-from quintet.server.providers.asked import Asked, estimate_tokens
 from quintet.server.routing_headers import DIGITS
 from quintet.server.schemas import OVER_BUDGET, REFUSED, DepartmentChoice, Likely, Query, QueryAnswer, RoutedAnswer
 from quintet.serving.answer import Answer
@@ -21,6 +20,7 @@ from quintet.serving.auto import AUTO, NobodysAnswer, find_department
 from quintet.serving.catalog import Model
 from quintet.serving.dispatch import find_answer
 from quintet.serving.generation import prepare_answer
+from quintet.serving.providers.request import Asked, estimate_tokens
 from quintet.serving.request_record import is_cached
 from quintet.serving.services import Services
 

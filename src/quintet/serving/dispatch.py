@@ -5,10 +5,10 @@ from typing import Protocol
 
 from quintet.config import EXPERT
 from quintet.engine.interface import Engine
-from quintet.server.providers.asked import Asked
-from quintet.server.providers.order import FirstAnswer
 from quintet.serving.answer import Answer
 from quintet.serving.catalog import Model
+from quintet.serving.fallback import FirstAnswer
+from quintet.serving.providers.request import Asked
 from quintet.serving.services import Services
 
 

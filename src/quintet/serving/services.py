@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 
 from quintet.config import Project
 from quintet.engine.interface import Engine
-from quintet.server.providers.directory import Providers
 from quintet.serving.answer_log import RecentAnswers
 from quintet.serving.caller import Caller
 from quintet.serving.catalog import Catalog
@@ -13,6 +12,7 @@ from quintet.serving.drain import Drain
 from quintet.serving.live_project import Current
 from quintet.serving.live_router import LiveRouter
 from quintet.serving.observability.metrics import Metrics
+from quintet.serving.providers.pool import Providers
 from quintet.serving.quota import Account, MeteredEngine
 
 

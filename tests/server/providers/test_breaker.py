@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from quintet.server.providers.breaker import Attempt, Breaker, BreakerOpenError
+from quintet.serving.providers.circuit_breaker import Attempt, Breaker, BreakerOpenError
 
 AFTER, SECONDS = 3, 30.0
 

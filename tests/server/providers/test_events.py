@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quintet.server.providers.events import MOST_BYTES, EventError, read_events
+from quintet.serving.providers.sse import MOST_BYTES, EventError, read_events
 
 STREAM = (
     b": ping\r\n\r\ndata: one\r\n\r\nevent: x\nid: 3\ndata:two\ndata: lines\n\ndata:\r\rdata\n\n\n"

@@ -10,11 +10,11 @@ import pytest
 
 from quintet.config import ProviderConfig
 from quintet.errors import RequestError
-from quintet.server.providers.asked import Asked
-from quintet.server.providers.exchange import Exchange, Patience
-from quintet.server.providers.failure import AttemptError, Reason, UnansweredError
-from quintet.server.providers.provider import Provider
 from quintet.serving.answer import Call, Piece
+from quintet.serving.providers.client import Provider
+from quintet.serving.providers.errors import AttemptError, Reason, UnansweredError
+from quintet.serving.providers.request import Asked
+from quintet.serving.providers.retries import Exchange, Patience
 from tests.fake_endpoint import (
     CUT,
     HANG,

@@ -5,15 +5,15 @@ from collections.abc import Mapping
 from functools import partial
 
 from quintet.config import ProviderConfig
-from quintet.server.providers.answer import ProviderAnswer
-from quintet.server.providers.asked import Asked
-from quintet.server.providers.breaker import STATES
-from quintet.server.providers.exchange import PATIENT, Exchange, Patience
-from quintet.server.providers.provider import Provider
 from quintet.serving.answer import Answer
 from quintet.serving.drain import Drain
 from quintet.serving.live_project import Current
 from quintet.serving.observability.metrics import Metrics
+from quintet.serving.providers.answer import ProviderAnswer
+from quintet.serving.providers.circuit_breaker import STATES
+from quintet.serving.providers.client import Provider
+from quintet.serving.providers.request import Asked
+from quintet.serving.providers.retries import PATIENT, Exchange, Patience
 from quintet.serving.quota import Account
 
 logger = logging.getLogger("quintet.server")

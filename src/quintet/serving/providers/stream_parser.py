@@ -5,8 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from quintet.server.providers.asked import estimate_tokens
 from quintet.serving.answer import Call, Ended, Piece, SaidToken
+from quintet.serving.providers.request import estimate_tokens
 
 
 class _Function(BaseModel):

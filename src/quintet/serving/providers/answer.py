@@ -3,13 +3,13 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from quintet.server.providers.asked import Asked
-from quintet.server.providers.exchange import Exchange
-from quintet.server.providers.failure import UnansweredError
-from quintet.server.providers.provider import Provider
 from quintet.serving.answer import Answer, Answerer, Piece, as_they_come
 from quintet.serving.drain import Drain
 from quintet.serving.engines.observed import GenerationObserver, observed, take
+from quintet.serving.providers.client import Provider
+from quintet.serving.providers.errors import UnansweredError
+from quintet.serving.providers.request import Asked
+from quintet.serving.providers.retries import Exchange
 from quintet.serving.quota import Account, set_aside
 from quintet.serving.request_record import Generation, note_answer, note_provider, note_question
 

@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from quintet.clients.openai import as_json, error_message, retry_after
 from quintet.config import ProviderConfig
 from quintet.errors import RequestError
-from quintet.server.providers.asked import Asked
-from quintet.server.providers.breaker import Breaker
-from quintet.server.providers.chunks import Chunk
-from quintet.server.providers.events import MOST_BYTES, EventError, read_events
-from quintet.server.providers.failure import AttemptError, Reason, UnansweredError
+from quintet.serving.providers.circuit_breaker import Breaker
+from quintet.serving.providers.errors import AttemptError, Reason, UnansweredError
+from quintet.serving.providers.request import Asked
+from quintet.serving.providers.sse import MOST_BYTES, EventError, read_events
+from quintet.serving.providers.stream_parser import Chunk
 
 Result = TypeVar("Result")
 MOST_AT_ONCE = 256

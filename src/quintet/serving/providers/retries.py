@@ -13,12 +13,12 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from quintet.errors import RequestError
-from quintet.server.providers.asked import Asked
-from quintet.server.providers.breaker import BreakerOpenError
-from quintet.server.providers.chunks import Reading
-from quintet.server.providers.failure import AttemptError, Reason, UnansweredError
-from quintet.server.providers.provider import AdaptedError, Provider
 from quintet.serving.answer import Piece
+from quintet.serving.providers.circuit_breaker import BreakerOpenError
+from quintet.serving.providers.client import AdaptedError, Provider
+from quintet.serving.providers.errors import AttemptError, Reason, UnansweredError
+from quintet.serving.providers.request import Asked
+from quintet.serving.providers.stream_parser import Reading
 
 logger = logging.getLogger("quintet.server")
 

@@ -31,8 +31,6 @@ from quintet.server.auth import Authentication, Door
 from quintet.server.bodies import Bodies
 from quintet.server.error_responses import UnexpectedErrors, add_error_handlers
 from quintet.server.middleware.drain import Draining
-from quintet.server.response_cache.cached_engine import CachedEngine
-from quintet.server.response_cache.store import make_store
 from quintet.server.schemas import FAILED
 from quintet.serving import auto, quota, request_record
 from quintet.serving.answer_log import RecentAnswers
@@ -47,6 +45,8 @@ from quintet.serving.observability.metrics import Metrics
 from quintet.serving.observability.tracing import Tracing, tracing_from_environment
 from quintet.serving.providers.pool import Providers
 from quintet.serving.quota import Ledger
+from quintet.serving.response_cache.cached_engine import CachedEngine
+from quintet.serving.response_cache.store import make_store
 from quintet.serving.services import Services
 
 logger = logging.getLogger("quintet.server")

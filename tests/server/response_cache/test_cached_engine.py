@@ -11,10 +11,10 @@ import pytest
 
 from quintet.engine.interface import Adapter, CacheOutcome, Progress, Request, Sampling, Token
 from quintet.errors import DeadlineError
-from quintet.server.response_cache.cached_engine import CachedEngine
-from quintet.server.response_cache.entry import pack
-from quintet.server.response_cache.store import MemoryStore, Store
 from quintet.serving.request_record import RequestRecord, recorded
+from quintet.serving.response_cache.cached_engine import CachedEngine
+from quintet.serving.response_cache.entry import pack
+from quintet.serving.response_cache.store import MemoryStore, Store
 from tests.server.conftest import ScriptedEngine
 
 ANSWER = [Token(40, None, -0.5, ((40, -0.5),)), Token(41, None, -0.25, ((41, -0.25),)), Token(None, "stop", -1.0)]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quintet.engine.interface import FinishReason, Token
-from quintet.server.response_cache.entry import pack, unpack
+from quintet.serving.response_cache.entry import pack, unpack
 
 logprobs = st.floats(max_value=0, allow_nan=False)
 ids = st.integers(0, 2**31)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quintet.engine.interface import Adapter, Progress, Request, Sampling
-from quintet.server.response_cache.key import is_repeatable, key_of
+from quintet.serving.response_cache.key import is_repeatable, key_of
 
 GREEDY = Request((5, 6, 7), (2,), Sampling(temperature=0), Adapter("d1", Path("here")), "hr")
 DRAWN = replace(GREEDY, sampling=Sampling(temperature=0.7, seed=3))

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from quintet.errors import ConfigError
-from quintet.server.response_cache.redis_store import LARGEST, PREFIX, RedisStore
+from quintet.serving.response_cache.redis_store import LARGEST, PREFIX, RedisStore
 from tests.server.response_cache.conftest import PASSWORD, RunningRedis, free_port, running_redis
 
 

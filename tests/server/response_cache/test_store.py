@@ -3,7 +3,7 @@
 import asyncio
 import tracemalloc
 
-from quintet.server.response_cache.store import OVERHEAD, MemoryStore
+from quintet.serving.response_cache.store import OVERHEAD, MemoryStore
 
 
 class Clock:

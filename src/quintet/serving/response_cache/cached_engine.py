@@ -10,12 +10,12 @@ from contextlib import aclosing
 
 from quintet import __version__
 from quintet.engine.interface import CacheOutcome, Engine, Request, Token
-from quintet.server.response_cache.entry import pack, unpack
-from quintet.server.response_cache.flight import Flight
-from quintet.server.response_cache.key import is_repeatable, key_of
-from quintet.server.response_cache.store import Store
 from quintet.serving.engines.wrapper import WrappedEngine
 from quintet.serving.request_record import cache_control
+from quintet.serving.response_cache.entry import pack, unpack
+from quintet.serving.response_cache.key import is_repeatable, key_of
+from quintet.serving.response_cache.single_flight import Flight
+from quintet.serving.response_cache.store import Store
 
 FORMAT = 1
 """Of what is kept: another one neither reads nor overwrites it."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from quintet.config import Project
-from quintet.server.response_cache.redis_store import RedisStore
+from quintet.serving.response_cache.redis_store import RedisStore
 
 OVERHEAD = 500
 """Bytes that an entry takes beside its own, in CPython's objects."""

@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from quintet.cli import app as cli
 from quintet.config import ServingConfig
 from quintet.server import routes_status
-from quintet.server.auth import OPEN_PATHS
+from quintet.server.middleware.auth import OPEN_PATHS
 from tests.deploy.dockerfile import DOCKERFILE, ROOT, is_sent, read_arguments, read_stages
 
 STAGES = read_stages()

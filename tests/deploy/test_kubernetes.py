@@ -15,7 +15,7 @@ from quintet.cli import app as cli
 from quintet.config import Project
 from quintet.server import routes_metrics, routes_status
 from quintet.server.app import create_app
-from quintet.server.auth import OPEN_PATHS
+from quintet.server.middleware.auth import OPEN_PATHS
 from quintet.server.middleware.drain import STATUS_PATHS
 from quintet.server.process import CUT_SECONDS, KEEP_ALIVE_SECONDS
 from tests.deploy.dockerfile import read_stages

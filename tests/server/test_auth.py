@@ -23,7 +23,7 @@ from quintet.registry import database
 from quintet.registry.budgets import parse_budget
 from quintet.registry.keys import EVERYTHING, ROLES, Role, create_key, list_keys, revoke_key
 from quintet.server.app import create_app
-from quintet.server.auth import OPEN_PATHS, administer
+from quintet.server.middleware.auth import OPEN_PATHS, administer
 from tests.server.conftest import MakeExpert, ScriptedEngine, Serve
 from tests.server.test_serving import ENDLESS, wait_for, with_serving
 

@@ -27,11 +27,11 @@ from quintet.server import (
     routes_reference,
     routes_status,
 )
-from quintet.server.auth import Authentication, Door
-from quintet.server.bodies import Bodies
-from quintet.server.error_responses import UnexpectedErrors, add_error_handlers
+from quintet.server.errors import UnexpectedErrors, add_error_handlers
+from quintet.server.middleware.auth import Authentication, Door
+from quintet.server.middleware.body_limit import Bodies
 from quintet.server.middleware.drain import Draining
-from quintet.server.schemas import FAILED
+from quintet.server.schemas.common import FAILED
 from quintet.serving import auto, quota, request_record
 from quintet.serving.answer_log import RecentAnswers
 from quintet.serving.catalog import Catalog

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from quintet.server.auth import Called
+from quintet.server.middleware.auth import Called
 from quintet.serving.services import Services
 
 

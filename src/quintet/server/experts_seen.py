@@ -15,8 +15,8 @@ from quintet.registry.evidence import (
 from quintet.registry.experts import Expert, describe_expert, list_experts, look_up
 from quintet.registry.feedback import count_feedback
 from quintet.registry.releases import Release, history
-from quintet.server.schemas import ReleaseShare
-from quintet.server.schemas_experts import (
+from quintet.server.schemas.common import ReleaseShare
+from quintet.server.schemas.experts import (
     CurveEntry,
     DepartmentExperts,
     EvidenceEntry,

@@ -17,7 +17,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from quintet.server.schemas import Text, valid_unicode
+from quintet.server.schemas.common import Text, valid_unicode
 
 MAX_STOPS = 4
 

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Depends
 
 from quintet.errors import ConfigError, RefusedConfigError
 from quintet.registry.keys import list_keys
-from quintet.server.auth import NEEDS_KEY, Called, administer
 from quintet.server.dependencies import Served
-from quintet.server.schemas import REFUSED, REFUSED_CONFIG, KeyEntry, KeysAnswer, Reloaded
+from quintet.server.middleware.auth import NEEDS_KEY, Called, administer
+from quintet.server.schemas.common import REFUSED, REFUSED_CONFIG, KeyEntry, KeysAnswer, Reloaded
 
 router = APIRouter(
     prefix="/admin", tags=["administration"], dependencies=[*NEEDS_KEY, Depends(administer)], responses=REFUSED

@@ -18,10 +18,10 @@ from quintet.registry.conversations import (
     keep_conversation,
     list_conversations,
 )
-from quintet.server.auth import NEEDS_KEY, Called, may_ask
 from quintet.server.dependencies import Served
-from quintet.server.schemas import NO_CONVERSATION, REFUSED
-from quintet.server.schemas_conversations import (
+from quintet.server.middleware.auth import NEEDS_KEY, Called, may_ask
+from quintet.server.schemas.common import NO_CONVERSATION, REFUSED
+from quintet.server.schemas.conversations import (
     ConversationAnswer,
     ConversationBody,
     ConversationsAnswer,

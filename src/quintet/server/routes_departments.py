@@ -10,11 +10,19 @@ from quintet.engine.interface import Engine
 from quintet.errors import UnknownModelError
 from quintet.messages import Message
 from quintet.router.routing import Choice
-from quintet.server.auth import NEEDS_KEY, ask
 from quintet.server.dependencies import Served
-from quintet.server.disconnection import while_connected
+from quintet.server.disconnect import while_connected
+from quintet.server.middleware.auth import NEEDS_KEY, ask
 from quintet.server.routing_headers import DIGITS
-from quintet.server.schemas import OVER_BUDGET, REFUSED, DepartmentChoice, Likely, Query, QueryAnswer, RoutedAnswer
+from quintet.server.schemas.common import (
+    OVER_BUDGET,
+    REFUSED,
+    DepartmentChoice,
+    Likely,
+    Query,
+    QueryAnswer,
+    RoutedAnswer,
+)
 from quintet.serving.answer import Answer
 from quintet.serving.auto import AUTO, NobodysAnswer, find_department
 from quintet.serving.catalog import Model

@@ -3,9 +3,9 @@
 from fastapi import APIRouter, Depends
 
 from quintet.registry.feedback import Opinion
-from quintet.server.auth import NEEDS_KEY, Called, may_ask
 from quintet.server.dependencies import Served
-from quintet.server.schemas import REFUSED, UNKNOWN_REQUEST, Feedback, FeedbackAnswer
+from quintet.server.middleware.auth import NEEDS_KEY, Called, may_ask
+from quintet.server.schemas.common import REFUSED, UNKNOWN_REQUEST, Feedback, FeedbackAnswer
 
 router = APIRouter(
     prefix="/api",

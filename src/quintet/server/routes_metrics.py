@@ -6,9 +6,9 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from quintet.server.auth import NEEDS_KEY, administer
 from quintet.server.dependencies import Served
-from quintet.server.schemas import REFUSED
+from quintet.server.middleware.auth import NEEDS_KEY, administer
+from quintet.server.schemas.common import REFUSED
 
 router = APIRouter(tags=["status"], dependencies=[*NEEDS_KEY, Depends(administer)], responses=REFUSED)
 

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Depends, Request, Response
 from quintet.config import BASE
 from quintet.errors import ModelError, RequestError
 from quintet.registry.experts import Expert
-from quintet.server.auth import NEEDS_KEY, ask
 from quintet.server.dependencies import Served
-from quintet.server.disconnection import while_connected
+from quintet.server.disconnect import while_connected
+from quintet.server.middleware.auth import NEEDS_KEY, ask
 from quintet.server.openai_answers import ChatReply, Reply, TextReply
 from quintet.server.openai_questions import ChatQuestion, TextQuestion
 from quintet.server.routing_headers import routing_headers
-from quintet.server.schemas import OVER_BUDGET, REFUSED
+from quintet.server.schemas.common import OVER_BUDGET, REFUSED
 from quintet.server.schemas_openai import (
     ChatCompletion,
     ChatRequest,

@@ -8,10 +8,10 @@ from fastapi.responses import RedirectResponse
 from quintet import __version__
 from quintet.config import Project
 from quintet.errors import EngineStoppedError
-from quintet.server.auth import NEEDS_KEY, Called
 from quintet.server.dependencies import Served
+from quintet.server.middleware.auth import NEEDS_KEY, Called
 from quintet.server.routes_page import PATH as PAGE
-from quintet.server.schemas import (
+from quintet.server.schemas.common import (
     OUT_OF_SERVICE,
     REFUSED,
     BaseEntry,

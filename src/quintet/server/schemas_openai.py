@@ -20,7 +20,7 @@ from quintet.server.openai_fields import (
     ToolChoice,
     default_for_null,
 )
-from quintet.server.schemas import Body, Text
+from quintet.server.schemas.common import Body, Text
 from quintet.serving.answer import Ended
 
 MAX_CHOICES = 32

@@ -4,8 +4,8 @@ from collections.abc import AsyncGenerator
 
 from fastapi.responses import Response
 
-from quintet.server.disconnection import EventStream
-from quintet.server.error_responses import describe
+from quintet.server.disconnect import EventStream
+from quintet.server.errors import describe
 from quintet.server.openai_answers import Reply, event
 from quintet.serving.answer import Piece
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
-from quintet.server.schemas import Body, ReleaseShare, Text
+from quintet.server.schemas.common import Body, ReleaseShare, Text
 
 Points = list[tuple[int, float]]
 

@@ -27,7 +27,7 @@ from quintet.errors import (
     StoppingError,
     TooLargeError,
 )
-from quintet.server.disconnection import ClientGoneError
+from quintet.server.disconnect import ClientGoneError
 from quintet.serving.request_record import note_problem
 
 logger = logging.getLogger("quintet.server")

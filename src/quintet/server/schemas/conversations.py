@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from quintet.server.schemas import Body
+from quintet.server.schemas.common import Body
 
 MOST_TURNS = 10_000
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]

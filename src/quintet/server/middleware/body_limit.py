@@ -7,7 +7,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from quintet.errors import RequestError, SlowClientError, TooLargeError
-from quintet.server.error_responses import CLIENT_CLOSED_REQUEST, refuse
+from quintet.server.errors import CLIENT_CLOSED_REQUEST, refuse
 
 LINGER_SECONDS = 2.0
 

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 
 from quintet.cli import app as cli
 from quintet.config import ServingConfig
-from quintet.server import routes_status
+from quintet.server.api import status
 from quintet.server.middleware.auth import OPEN_PATHS
 from tests.deploy.dockerfile import DOCKERFILE, ROOT, is_sent, read_arguments, read_stages
 
@@ -162,7 +162,7 @@ def test_the_health_check_tells_a_server_that_is_well_from_one_that_is_not(statu
 def test_the_health_check_asks_a_route_that_needs_no_key() -> None:
     (path,) = re.findall(rf":{PORT}(/\w+)", STAGES["cpu"].command("HEALTHCHECK")[-1])
     assert path in OPEN_PATHS
-    assert path in [getattr(route, "path", None) for route in routes_status.router.routes]
+    assert path in [getattr(route, "path", None) for route in status.router.routes]
 
 
 def test_torch_is_of_a_version_that_the_project_allows_and_the_same_in_both_images() -> None:

@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 
 from quintet.cli import app as cli
 from quintet.config import Project
-from quintet.server import routes_metrics, routes_status
+from quintet.server.api import metrics, status
 from quintet.server.app import create_app
 from quintet.server.middleware.auth import OPEN_PATHS
 from quintet.server.middleware.drain import STATUS_PATHS
@@ -88,7 +88,7 @@ def test_the_command_is_one_that_the_program_understands(overlay: Overlay) -> No
 
 
 def test_the_probes_ask_routes_that_there_are_and_that_need_no_key(overlay: Overlay) -> None:
-    there = {route.path for route in routes_status.router.routes if isinstance(route, APIRoute)}
+    there = {route.path for route in status.router.routes if isinstance(route, APIRoute)}
     for name in PROBES:
         probe = overlay.container[name]["httpGet"]
         assert probe["path"] in there & OPEN_PATHS & STATUS_PATHS
@@ -224,7 +224,7 @@ def test_the_autoscaler_asks_for_numbers_that_the_server_tells(project: Project)
 def test_prometheus_reads_the_numbers_where_they_are(name: str) -> None:
     overlay = load(name)
     (endpoint,) = overlay["ServiceMonitor"]["spec"]["endpoints"]
-    (route,) = [route for route in routes_metrics.router.routes if isinstance(route, APIRoute)]
+    (route,) = [route for route in metrics.router.routes if isinstance(route, APIRoute)]
     assert endpoint["path"] == route.path
     assert endpoint["port"] in [port["name"] for port in overlay["Service"]["spec"]["ports"]]
     assert endpoint["authorization"]["type"] == "Bearer"

@@ -12,7 +12,6 @@ import yaml
 
 from quintet.config import Project
 from quintet.registry.keys import create_key
-from quintet.server import routes_files
 from quintet.server.app import create_app
 from tests.conftest import write_project
 from tests.fake_endpoint import FakeEndpoint, Reply, refuses

@@ -13,20 +13,9 @@ from quintet.config import KeyMode, Project
 from quintet.engine.interface import Engine
 from quintet.errors import ModelError, QuintetError, RegistryError
 from quintet.registry.database import held_open
-from quintet.server import (
-    routes_admin,
-    routes_conversations,
-    routes_departments,
-    routes_experts,
-    routes_feedback,
-    routes_files,
-    routes_mcp,
-    routes_metrics,
-    routes_openai,
-    routes_page,
-    routes_reference,
-    routes_status,
-)
+from quintet.server import routes_page, routes_reference
+from quintet.server.api import admin, conversations, departments, experts, feedback, files, mcp, status
+from quintet.server.api.openai import routes
 from quintet.server.errors import UnexpectedErrors, add_error_handlers
 from quintet.server.middleware.auth import Authentication, Door
 from quintet.server.middleware.body_limit import Bodies
@@ -81,18 +70,18 @@ def create_app(
         redoc_url=None,
     )
     app.state.services = services
-    app.include_router(routes_status.router)
+    app.include_router(status.router)
     app.include_router(routes_page.router)
     app.include_router(routes_reference.router)
-    app.include_router(routes_metrics.router)
-    app.include_router(routes_admin.router)
-    app.include_router(routes_openai.router)
-    app.include_router(routes_experts.router)
-    app.include_router(routes_feedback.router)
-    app.include_router(routes_conversations.router)
-    app.include_router(routes_files.router)
-    app.include_router(routes_mcp.router)
-    app.include_router(routes_departments.router)
+    app.include_router(metrics.router)
+    app.include_router(admin.router)
+    app.include_router(routes.router)
+    app.include_router(experts.router)
+    app.include_router(feedback.router)
+    app.include_router(conversations.router)
+    app.include_router(files.router)
+    app.include_router(mcp.router)
+    app.include_router(departments.router)
     add_error_handlers(app)
     app.add_middleware(Bodies, most=settings.max_body, seconds=settings.client_seconds)
     app.add_middleware(Authentication, door=Door(current, keys or settings.keys, ledger))

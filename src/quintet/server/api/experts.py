@@ -13,8 +13,8 @@ from quintet.errors import GateError, ReleaseError, UnprovenError
 from quintet.registry.evidence import read_evidence, why_it_decides_nothing
 from quintet.registry.experts import look_up
 from quintet.registry.releases import release, rollback
+from quintet.server.api.expert_views import all_experts, describe_release, forgetting, one_expert
 from quintet.server.dependencies import Served
-from quintet.server.experts_seen import all_experts, describe_release, forgetting, one_expert
 from quintet.server.middleware.auth import NEEDS_KEY, Called, administer
 from quintet.server.schemas.common import REFUSED, REFUSED_RELEASE
 from quintet.server.schemas.experts import (

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from quintet.server.schemas_openai import (
+from quintet.server.api.openai.schemas import (
     CalledFunction,
     ChatAnswerMessage,
     ChatChoice,

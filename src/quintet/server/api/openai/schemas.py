@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from quintet.engine.interface import Sampling
-from quintet.server.openai_fields import (
+from quintet.server.api.openai.fields import (
     TURN_SCHEMA,
     Arguments,
     Bias,

@@ -18,10 +18,10 @@ from starlette.types import Receive, Scope, Send
 from quintet import __version__
 from quintet.config import Project
 from quintet.errors import ConfigError, OriginError, RequestError
+from quintet.server.api.departments import answer_query, answer_routed
 from quintet.server.dependencies import Served
 from quintet.server.errors import describe
 from quintet.server.middleware.auth import NEEDS_KEY, ask, may_ask
-from quintet.server.routes_departments import answer_query, answer_routed
 from quintet.server.schemas.common import Body, Query, QueryAnswer, RoutedAnswer, Text
 from quintet.serving.auto import finds_anybody
 from quintet.serving.caller import Caller

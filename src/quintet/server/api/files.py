@@ -16,10 +16,10 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from quintet.data.documents.alone import KINDS
 from quintet.errors import QuintetError, RequestError
+from quintet.server.api.transcription import transcribe
 from quintet.server.dependencies import Served
 from quintet.server.middleware.auth import NEEDS_KEY, ask
 from quintet.server.schemas.common import OVER_BUDGET, REFUSED, Heard, ReadFile
-from quintet.server.speech import transcribe
 
 router = APIRouter(
     prefix="/api", tags=["files"], dependencies=[*NEEDS_KEY, Depends(ask)], responses={**REFUSED, **OVER_BUDGET}

@@ -9,7 +9,7 @@ from typing import Any
 from quintet.engine.interface import Engine
 from quintet.errors import ModelError, RequestError
 from quintet.messages import Message
-from quintet.server.schemas_openai import ChatMessage, ChatRequest, CompletionRequest, GenerationRequest
+from quintet.server.api.openai.schemas import ChatMessage, ChatRequest, CompletionRequest, GenerationRequest
 from quintet.serving.answer import Answer
 from quintet.serving.catalog import Model
 from quintet.serving.generation import Form, answer_to, prepare_answer

@@ -4,9 +4,9 @@ from collections.abc import AsyncGenerator
 
 from fastapi.responses import Response
 
+from quintet.server.api.openai.responses import Reply, event
 from quintet.server.disconnect import EventStream
 from quintet.server.errors import describe
-from quintet.server.openai_answers import Reply, event
 from quintet.serving.answer import Piece
 
 PING_SECONDS = 15.0

@@ -9,14 +9,9 @@ from fastapi import APIRouter, Depends, Request, Response
 from quintet.config import BASE
 from quintet.errors import ModelError, RequestError
 from quintet.registry.experts import Expert
-from quintet.server.dependencies import Served
-from quintet.server.disconnect import while_connected
-from quintet.server.middleware.auth import NEEDS_KEY, ask
-from quintet.server.openai_answers import ChatReply, Reply, TextReply
-from quintet.server.openai_questions import ChatQuestion, TextQuestion
-from quintet.server.routing_headers import routing_headers
-from quintet.server.schemas.common import OVER_BUDGET, REFUSED
-from quintet.server.schemas_openai import (
+from quintet.server.api.openai.requests import ChatQuestion, TextQuestion
+from quintet.server.api.openai.responses import ChatReply, Reply, TextReply
+from quintet.server.api.openai.schemas import (
     ChatCompletion,
     ChatRequest,
     Completion,
@@ -24,7 +19,12 @@ from quintet.server.schemas_openai import (
     OpenAIModel,
     OpenAIModels,
 )
-from quintet.server.streaming import stream
+from quintet.server.api.openai.stream import stream
+from quintet.server.dependencies import Served
+from quintet.server.disconnect import while_connected
+from quintet.server.middleware.auth import NEEDS_KEY, ask
+from quintet.server.routing_headers import routing_headers
+from quintet.server.schemas.common import OVER_BUDGET, REFUSED
 from quintet.serving.answer import Answer
 from quintet.serving.auto import AUTO, NobodysAnswer, find_department, finds_anybody
 from quintet.serving.dispatch import find_answer

@@ -13,7 +13,6 @@ from quintet.config import KeyMode, Project
 from quintet.engine.interface import Engine
 from quintet.errors import ModelError, QuintetError, RegistryError
 from quintet.registry.database import held_open
-from quintet.server import routes_page, routes_reference
 from quintet.server.api import admin, conversations, departments, experts, feedback, files, mcp, status
 from quintet.server.api.openai import routes
 from quintet.server.errors import UnexpectedErrors, add_error_handlers
@@ -21,6 +20,7 @@ from quintet.server.middleware.auth import Authentication, Door
 from quintet.server.middleware.body_limit import Bodies
 from quintet.server.middleware.drain import Draining
 from quintet.server.schemas.common import FAILED
+from quintet.server.web import api_reference, page
 from quintet.serving import auto, quota, request_record
 from quintet.serving.answer_log import RecentAnswers
 from quintet.serving.catalog import Catalog
@@ -71,8 +71,8 @@ def create_app(
     )
     app.state.services = services
     app.include_router(status.router)
-    app.include_router(routes_page.router)
-    app.include_router(routes_reference.router)
+    app.include_router(page.router)
+    app.include_router(api_reference.router)
     app.include_router(metrics.router)
     app.include_router(admin.router)
     app.include_router(routes.router)

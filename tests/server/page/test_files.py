@@ -9,8 +9,8 @@ import pytest
 from quintet.config import Project
 from quintet.registry.keys import create_key
 from quintet.server.app import create_app
-from quintet.server.routes_page import FOLDER
-from quintet.server.static_files import files_below
+from quintet.server.web.page import FOLDER
+from quintet.server.web.static import files_below
 from tests.server.conftest import MakeExpert, ScriptedEngine, Serve
 
 MOST_BYTES = 250_000

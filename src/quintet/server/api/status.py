@@ -10,7 +10,6 @@ from quintet.config import Project
 from quintet.errors import EngineStoppedError
 from quintet.server.dependencies import Served
 from quintet.server.middleware.auth import NEEDS_KEY, Called
-from quintet.server.routes_page import PATH as PAGE
 from quintet.server.schemas.common import (
     OUT_OF_SERVICE,
     REFUSED,
@@ -24,6 +23,7 @@ from quintet.server.schemas.common import (
     ReleaseShare,
     Welcome,
 )
+from quintet.server.web.page import PATH as PAGE
 from quintet.serving.caller import ANYONE
 from quintet.serving.catalog import Entry
 from quintet.serving.services import Services

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from quintet.server.static_files import page_of
+from quintet.server.web.static import page_of
 
 FOLDER = Path(__file__).parent / "reference"
 PATH = "/docs"

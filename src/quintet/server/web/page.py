@@ -5,7 +5,7 @@ Knows nothing of what they show: the page asks the API as any other client does,
 
 from pathlib import Path
 
-from quintet.server.static_files import page_of
+from quintet.server.web.static import page_of
 
 FOLDER = Path(__file__).parent / "page"
 PATH = "/chat"

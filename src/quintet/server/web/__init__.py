@@ -1,0 +1,1 @@
+"""The chat page and the API's reference page, as files."""

@@ -54,7 +54,7 @@ def test_a_large_base_is_served_in_what_the_machine_computes_fast(
 
 
 def test_int8_where_it_would_overflow_is_refused(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed_linear, "multiplies_int8", lambda: False)
+    monkeypatch.setattr(prepacked_linear, "multiplies_int8", lambda: False)
 
     with pytest.raises(ModelError, match="bfloat16 or float32"):
         served_precision(project(base, precision="int8"))

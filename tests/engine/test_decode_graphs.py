@@ -59,7 +59,7 @@ def test_graphs_of_memory_that_is_gone_are_not_run() -> None:
 
 
 def test_the_least_recently_run_graph_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode_graphs, "MOST_GRAPHS", 2)
+    monkeypatch.setattr(cuda_graphs, "MOST_GRAPHS", 2)
     graphs, work = DecodeGraphs(record), Work()
     for kind in ("a", "b", "a", "b", "a", "c", "c"):
         graphs.run(HERE, kind, [torch.ones(3)], work)

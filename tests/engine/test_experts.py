@@ -31,7 +31,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
 
 def test_for_the_common_kinds_no_model_is_built(folders: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     base = load_model(str(folders["base"]), "cpu")
-    monkeypatch.setattr(experts, "load_expert_model", lambda *_: pytest.fail("PEFT built a model"))
+    monkeypatch.setattr(loader, "load_expert_model", lambda *_: pytest.fail("PEFT built a model"))
     for kind in SHARED:
         expert = read_expert(folders[kind], base_of(base, SHAPES))
         assert expert.parts or expert.virtual

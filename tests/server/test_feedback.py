@@ -160,7 +160,7 @@ def test_a_refused_request_has_nothing_to_rate(company: Project) -> None:
 
 
 def test_one_departments_flood_pushes_out_no_other(company: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answered, "RECENT", 2)
+    monkeypatch.setattr(answer_log, "RECENT", 2)
     server = client(company)
     first, *_ = [server.ask("finance") for _ in range(3)]
     mine = server.ask("hr")

@@ -100,7 +100,7 @@ def test_what_cannot_be_read_is_refused_in_words(client: httpx.Client, name: str
 
 
 def test_a_file_that_takes_too_long_is_given_up(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routes_files, "SECONDS", 0.01)
+    monkeypatch.setattr(files, "SECONDS", 0.01)
     assert "within 0.01 s" in read(client, "a.txt", b"Text").json()["error"]["message"]
 
 

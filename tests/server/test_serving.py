@@ -176,7 +176,7 @@ def test_the_failure_of_one_choice_is_that_of_all_and_frees_the_others(
 
 
 def test_a_stream_that_waits_is_kept_alive(project: Project, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "PING_SECONDS", 0.1)
+    monkeypatch.setattr(stream, "PING_SECONDS", 0.1)
     engine = ScriptedEngine([Token(40), Token(41, "length")], pause=0.35)
     with serve(create_app(project, engine)) as url:
         text = httpx.post(f"{url}/v1/chat/completions", json=CHAT).text

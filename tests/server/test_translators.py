@@ -48,7 +48,7 @@ def test_only_so_many_are_kept_and_one_that_left_comes_back(
         assert len(kept._translators) == 2
         assert (await kept.of(b)).tokenizer.chat_template == "{{- 'b' -}}"
 
-    monkeypatch.setattr(translators, "MOST", 2)
+    monkeypatch.setattr(tokenizers, "MOST", 2)
     asyncio.run(load())
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from quintet.config import CONFIG_NAME
 from quintet.errors import ConfigError
 
-SAMPLE = Path(__file__).parent / "sample"
+SAMPLE = Path(__file__).parents[1] / "sample"
 
 
 def create_project(folder: Path) -> list[Path]:

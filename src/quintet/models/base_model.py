@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 NANO = "nano"
-NANO_FOLDER = Path(__file__).parent / "nano" / "weights"
+NANO_FOLDER = Path(__file__).parents[1] / "nano" / "weights"
 _DIGESTING = Lock()
 
 

@@ -13,15 +13,17 @@ from quintet.config import KeyMode, Project
 from quintet.engine.interface import Engine
 from quintet.errors import ModelError, QuintetError, RegistryError
 from quintet.registry.database import held_open
-from quintet.server.api import admin, conversations, departments, experts, feedback, files, mcp, status
-from quintet.server.api.openai import routes
+from quintet.server import routing_headers
+from quintet.server.api import admin, conversations, departments, experts, feedback, files, mcp, metrics, status
+from quintet.server.api.openai import routes as openai
 from quintet.server.errors import UnexpectedErrors, add_error_handlers
+from quintet.server.middleware import request_log
 from quintet.server.middleware.auth import Authentication, Door
 from quintet.server.middleware.body_limit import Bodies
 from quintet.server.middleware.drain import Draining
 from quintet.server.schemas.common import FAILED
 from quintet.server.web import api_reference, page
-from quintet.serving import auto, quota, request_record
+from quintet.serving import quota
 from quintet.serving.answer_log import RecentAnswers
 from quintet.serving.catalog import Catalog
 from quintet.serving.drain import Drain
@@ -52,36 +54,28 @@ def create_app(
     current = Current(project)
     ledger = Ledger(current)
     tracing = tracing or tracing_from_environment()
-    metrics = Metrics(current, lambda: engine.status)
+    measured = Metrics(current, lambda: engine.status)
     settings = project.config.serving
     drain = Drain()
     queued = QueuedEngine(engine, drain, seconds=settings.deadline_seconds, max_queue=settings.max_queue)
-    catalog, providers = Catalog(current, queued), Providers(current, metrics, drain)
+    catalog, providers = Catalog(current, queued), Providers(current, measured, drain)
     cached = CachedEngine(queued, make_store(project), catalog.base_digest)
-    observed, answers, router = ObservedEngine(cached, metrics), RecentAnswers(current), LiveRouter(project)
-    services = Services(current, observed, catalog, metrics, answers, providers, router, drain)
+    observed, answers, router = ObservedEngine(cached, measured), RecentAnswers(current), LiveRouter(project)
+    services = Services(current, observed, catalog, measured, answers, providers, router, drain)
     app = FastAPI(
         title="Quintet",
         version=__version__,
         summary=f"The department experts of {project.config.company}.",
         lifespan=_lifespan(services, ledger, tracing),
         responses=FAILED,
-        docs_url=None,  # `routes_reference` has it, without the scripts of another host
+        docs_url=None,  # `web.api_reference` has it, without the scripts of another host
         redoc_url=None,
     )
     app.state.services = services
-    app.include_router(status.router)
-    app.include_router(page.router)
-    app.include_router(api_reference.router)
-    app.include_router(metrics.router)
-    app.include_router(admin.router)
-    app.include_router(routes.router)
-    app.include_router(experts.router)
-    app.include_router(feedback.router)
-    app.include_router(conversations.router)
-    app.include_router(files.router)
-    app.include_router(mcp.router)
-    app.include_router(departments.router)
+    for route in (
+        status, page, api_reference, metrics, admin, openai, experts, feedback, conversations, files, mcp, departments,
+    ):  # fmt: skip
+        app.include_router(route.router)
     add_error_handlers(app)
     app.add_middleware(Bodies, most=settings.max_body, seconds=settings.client_seconds)
     app.add_middleware(Authentication, door=Door(current, keys or settings.keys, ledger))
@@ -93,10 +87,15 @@ def create_app(
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
-            expose_headers=["Retry-After", *request_record.HEADERS, *quota.HEADERS, *auto.HEADERS],
+            expose_headers=["Retry-After", *request_log.HEADERS, *quota.HEADERS, *routing_headers.HEADERS],
         )
-    observers = [services.answers.remember, log_request, metrics.count_rejection, *([tracing.trace] if tracing else [])]
-    app.add_middleware(request_record.Recording, observers=observers)
+    observers = [
+        services.answers.remember,
+        log_request,
+        measured.count_rejection,
+        *([tracing.trace] if tracing else []),
+    ]
+    app.add_middleware(request_log.Recording, observers=observers)
     return app
 
 

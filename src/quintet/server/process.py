@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from quintet.config import ServingConfig
 from quintet.errors import ConfigError, QuintetError
-from quintet.server.uvicorn_protocol import Connection
+from quintet.server.uvicorn_protocol import SPARE_FILES, Connection
 from quintet.serving.drain import Drain
 from quintet.serving.live_project import Current
 
@@ -26,7 +26,6 @@ KEEP_ALIVE_SECONDS = 620
 those that tell, Google's load balancers keep theirs longest: 600 s."""
 CUT_SECONDS = 2
 """How long requests have to notice that they are cut short."""
-_SPARE_FILES = 512
 _NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGBREAK")
 SIGNALS: tuple[signal.Signals, ...] = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 """Those that the system has: Windows has no SIGHUP, and a closed window or a Ctrl+Break there is a SIGBREAK."""
@@ -59,7 +58,7 @@ def run(app: FastAPI, listener: socket.socket, settings: ServingConfig) -> None:
 
     Raises ConfigError when another process has begun to listen on the port since it was taken, which Linux allows.
     """
-    _allow_files(settings.max_connections + _SPARE_FILES)
+    _allow_files(settings.max_connections + SPARE_FILES)
     host, port = listener.getsockname()[:2]
     try:
         make_server(app, settings).run(sockets=[listener])

@@ -8,7 +8,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from quintet.server.errors import error_body
 from quintet.server.middleware.body_limit import LINGER_SECONDS
-from quintet.server.process import _SPARE_FILES
+
+SPARE_FILES = 512
 
 
 class Connection(H11Protocol):
@@ -87,7 +88,7 @@ class Connection(H11Protocol):
         )
         self.transport.write(head.encode() + body)
         self._is_refused = True
-        if len(self.connections) > self.max_connections + _SPARE_FILES // 2:
+        if len(self.connections) > self.max_connections + SPARE_FILES // 2:
             self.transport.close()
         else:
             # A client that still sends to a closed connection may never read what it was told.

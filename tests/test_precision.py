@@ -6,6 +6,7 @@ import torch
 
 from quintet.config import Config, Project
 from quintet.engine import precision
+from quintet.engine.kernels import prepacked_linear
 from quintet.engine.precision import count_weights, served_precision
 from quintet.errors import ModelError
 from tests.engine.tiny_models import make_base

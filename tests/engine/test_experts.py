@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from quintet.engine.adapters import loader
 from quintet.engine.adapters.loader import read_expert
 from quintet.engine.adapters.types import Expert
 from quintet.engine.types import LayerShape

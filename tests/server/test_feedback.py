@@ -15,6 +15,7 @@ from quintet.errors import BusyError
 from quintet.registry.feedback import count_feedback, find_kept, rated
 from quintet.registry.keys import create_key
 from quintet.server.app import create_app
+from quintet.serving import answer_log
 from tests.conftest import write_project
 from tests.server.conftest import MakeExpert, ScriptedEngine
 

@@ -12,6 +12,7 @@ import yaml
 
 from quintet.config import Project
 from quintet.registry.keys import create_key
+from quintet.server.api import files
 from quintet.server.app import create_app
 from tests.conftest import write_project
 from tests.fake_endpoint import FakeEndpoint, Reply, refuses

@@ -18,6 +18,7 @@ from quintet.engine.interface import Request, Token
 from quintet.engine.runner.model_runner import TorchRunner
 from quintet.engine.types import Chunk
 from quintet.errors import BusyError
+from quintet.server.api.openai import stream
 from quintet.server.app import create_app
 from tests.server.conftest import MakeExpert, ScriptedEngine, Serve
 from tests.server.raw_client import RawClient

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from quintet.errors import ModelError
+from quintet.serving import tokenizers
 from quintet.serving.tokenizers import Translators
 
 

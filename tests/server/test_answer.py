@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 import pytest
 
-from quintet.serving.answer import Piece, as_they_come
+from quintet.serving.answer import Piece, merge
 
 
 async def said(*pieces: Piece) -> AsyncGenerator[Piece]:
@@ -26,9 +26,9 @@ async def failing(*pieces: Piece) -> AsyncGenerator[Piece]:
     raise OSError("gone")
 
 
-def read(sources: Sequence[AsyncGenerator[Piece]], patience: float | None = None) -> list[Piece | None]:
-    async def all_of_it() -> list[Piece | None]:
-        async with aclosing(as_they_come(sources, patience)) as pieces:
+def read(sources: Sequence[AsyncGenerator[Piece]]) -> list[Piece]:
+    async def all_of_it() -> list[Piece]:
+        async with aclosing(merge(sources)) as pieces:
             return [piece async for piece in pieces]
 
     return asyncio.run(all_of_it())
@@ -51,22 +51,11 @@ def test_choices_are_not_mixed() -> None:
     assert read([first, second]) == [Piece(0, "ab", finish_reason="stop"), Piece(1, "xy", finish_reason="length")]
 
 
-def test_silence_is_told_again_and_again() -> None:
-    async def slow() -> AsyncGenerator[Piece]:
-        await asyncio.sleep(0.2)
-        yield Piece(0, "a")
-
-    *silence, last = read([slow()], patience=0.03)
-    assert last == Piece(0, "a")
-    assert len(silence) >= 2
-    assert set(silence) == {None}
-
-
 def test_what_came_before_a_failure_is_passed_on() -> None:
     heard = []
 
     async def listen() -> None:
-        async with aclosing(as_they_come([failing(Piece(0, "a"), Piece(0, "b"))])) as pieces:
+        async with aclosing(merge([failing(Piece(0, "a"), Piece(0, "b"))])) as pieces:
             heard.append(await anext(pieces))
             await anext(pieces)
 

@@ -3,7 +3,9 @@
 import asyncio
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -11,16 +13,17 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
-from quintet.config import Project
+from quintet.config import BASE, Project
 from quintet.engine.engine import MixedEngine
-from quintet.engine.interface import Request, Sampling, Token
+from quintet.engine.interface import Engine, Request, Sampling, Token
 from quintet.engine.runner.model_runner import TorchRunner
 from quintet.errors import BusyError
 from quintet.registry.keys import create_key
 from quintet.server.app import create_app
-from quintet.serving.engines.observed import ObservedEngine
 from quintet.serving.live_project import Current
 from quintet.serving.observability.metrics import Metrics
+from quintet.serving.request_record import Generation
+from quintet.serving.tracking import track
 from tests.conftest import write_project
 from tests.server.conftest import MakeExpert, ScriptedEngine
 
@@ -60,6 +63,16 @@ def asked(department: str = "hr") -> tuple[str, str, object]:
     return "POST", f"/api/{department}", {"query": "Hello?"}
 
 
+async def generate(engine: Engine, metrics: Metrics, request: Request) -> AsyncGenerator[Token]:
+    """Generate as an answer does: tracked, and observed by the metrics."""
+    generation = Generation(request.department or BASE, len(request.prompt_ids))
+    with track(generation, metrics) as tracker:
+        async with aclosing(engine.generate(replace(request, progress=generation.progress))) as tokens:
+            async for token in tokens:
+                tracker.add(int(token.id is not None), token.finish_reason)
+                yield token
+
+
 READ: tuple[str, str, object] = ("GET", "/metrics", None)
 
 
@@ -86,7 +99,7 @@ def test_the_real_engine_says_when_it_begins_and_what_its_cache_holds(served: Pr
         metrics = Metrics(Current(served), lambda: engine.status)
         request = Request(tuple(range(3, 103)), (), Sampling(4, 0), department="hr")
         before = metrics.text()
-        tokens = ObservedEngine(engine, metrics).generate(request)
+        tokens = generate(engine, metrics, request)
         await anext(tokens)
         meanwhile = metrics.text()
         async for _ in tokens:
@@ -111,10 +124,9 @@ def test_who_waits_is_not_said_to_run(served: Project) -> None:
     async def ask() -> str:
         engine = ScriptedEngine([Token(40)], pause=10)
         metrics = Metrics(Current(served), lambda: engine.status)
-        observed = ObservedEngine(engine, metrics)
-        answering = observed.generate(Request((1,), (), Sampling(), department="hr"))
+        answering = generate(engine, metrics, Request((1,), (), Sampling(), department="hr"))
         await anext(answering)
-        waiting = asyncio.create_task(anext(ObservedEngine(Stuck([]), metrics).generate(Request((1,), (), Sampling()))))
+        waiting = asyncio.create_task(anext(generate(Stuck([]), metrics, Request((1,), (), Sampling()))))
         await asyncio.sleep(0)
         text = metrics.text().decode()
         waiting.cancel()

@@ -205,18 +205,16 @@ async def _answer(
 ) -> dict[str, Any]:
     from quintet.messages import Message
     from quintet.serving.catalog import Catalog
-    from quintet.serving.generation import prepare_answer
+    from quintet.serving.generation import GenerationContext, prepare_answer
     from quintet.serving.live_project import Current
 
     with err.status("Loading the model"):
         engine = _load_engine(project)
         model = await Catalog(Current(project), engine).open(name, question)
     try:
-        answer = await prepare_answer(engine, model, [Message("user", question)], sampling)
+        answer = await prepare_answer(GenerationContext(engine), model, [Message("user", question)], sampling)
         text, reason = "", None
         async for piece in answer.pieces():
-            if piece is None:
-                continue
             text, reason = text + piece.text, piece.finish_reason
             if streamed:
                 print(piece.text, end="", flush=True)

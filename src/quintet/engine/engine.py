@@ -234,9 +234,14 @@ class MixedEngine:
             step = self._scheduler.plan(now)
             for progress in (work.sequence.progress for work in step.work):
                 progress.began = now if progress.began is None else progress.began
-            tell_all([(self._readers[sequence], _late()) for sequence in step.late])
+            tell_all([(self._readers[sequence], self._late()) for sequence in step.late])
             self._stirred |= bool(step.work or step.late)
             return step
+
+    def _late(self) -> DeadlineError:
+        error = DeadlineError("the answer was not ready within its time; ask again later, or for fewer tokens")
+        error.retry_after = self._scheduler.retry_after.promise()
+        return error
 
     def _compute(self, step: Step) -> Choices:
         """Return what comes next for each sequence that wants to know; if the step fails, that is an error for all."""
@@ -271,10 +276,6 @@ class MixedEngine:
 
 def _token(choice: Choice, reason: FinishReason | None) -> Token:
     return Token(None if reason == "stop" else choice.id, reason, choice.logprob, choice.top_logprobs)
-
-
-def _late() -> DeadlineError:
-    return DeadlineError("the answer was not ready within its time; ask again later, or for fewer tokens")
 
 
 def _failed(error: Exception) -> QuintetError:

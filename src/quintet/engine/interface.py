@@ -7,6 +7,8 @@ from typing import Any, Literal, Protocol
 
 FinishReason = Literal["stop", "length"]
 CacheOutcome = Literal["hit", "miss", "bypass"]
+CachePolicy = Literal["use", "refresh", "bypass"]
+"""What a response cache may do with a request: give a kept answer, keep a new one, or neither."""
 
 LogitMask = Callable[[tuple[int, ...]], Any]
 """What was generated so far → what may come next: ids, or a boolean array over the vocabulary on the CPU.
@@ -65,7 +67,7 @@ class Request:
 
     Requests of one department share what it is due; without a name, the expert stands for it. `timeout` is in seconds,
     for the whole answer. `progress` is for whoever wants to know how far it got. `stop` is where its reader will stop
-    reading; the engine itself knows no text.
+    reading; the engine itself knows no text. `cache` is for a response cache, where there is one.
     """
 
     prompt_ids: tuple[int, ...]
@@ -76,6 +78,7 @@ class Request:
     timeout: float | None = None
     progress: Progress | None = field(default=None, compare=False)
     stop: tuple[str, ...] = ()
+    cache: CachePolicy = "use"
 
 
 @dataclass(frozen=True)

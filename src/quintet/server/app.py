@@ -27,8 +27,6 @@ from quintet.serving import quota
 from quintet.serving.answer_log import RecentAnswers
 from quintet.serving.catalog import Catalog
 from quintet.serving.drain import Drain
-from quintet.serving.engines.observed import ObservedEngine
-from quintet.serving.engines.queued import QueuedEngine
 from quintet.serving.live_project import Current
 from quintet.serving.live_router import LiveRouter
 from quintet.serving.observability.logs import log_request
@@ -57,16 +55,15 @@ def create_app(
     measured = Metrics(current, lambda: engine.status)
     settings = project.config.serving
     drain = Drain()
-    queued = QueuedEngine(engine, drain, seconds=settings.deadline_seconds, max_queue=settings.max_queue)
-    catalog, providers = Catalog(current, queued), Providers(current, measured, drain)
-    cached = CachedEngine(queued, make_store(project), catalog.base_digest)
-    observed, answers, router = ObservedEngine(cached, measured), RecentAnswers(current), LiveRouter(project)
-    services = Services(current, observed, catalog, measured, answers, providers, router, drain)
+    catalog, providers = Catalog(current, engine), Providers(current, measured)
+    cached = CachedEngine(engine, make_store(project), catalog.base_digest)
+    answers, router = RecentAnswers(current), LiveRouter(project)
+    services = Services(current, engine, cached, catalog, measured, answers, providers, router, drain)
     app = FastAPI(
         title="Quintet",
         version=__version__,
         summary=f"The department experts of {project.config.company}.",
-        lifespan=_lifespan(services, ledger, tracing),
+        lifespan=_lifespan(services, cached, ledger, tracing),
         responses=FAILED,
         docs_url=None,  # `web.api_reference` has it, without the scripts of another host
         redoc_url=None,
@@ -100,7 +97,7 @@ def create_app(
 
 
 def _lifespan(
-    services: Services, ledger: Ledger, tracing: Tracing | None
+    services: Services, cached: CachedEngine, ledger: Ledger, tracing: Tracing | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -110,7 +107,7 @@ def _lifespan(
             forgetting = asyncio.create_task(services.answers.forget_regularly())
             yield
             forgetting.cancel()
-            await services.engine.close()
+            await cached.close()
             await services.providers.close()
             await ledger.close()
             await services.answers.close()

@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -74,9 +74,14 @@ class Answer(ABC):
     def completion_tokens(self) -> int:
         """How many tokens have come out so far."""
 
+    @property
+    def is_cached(self) -> bool:
+        """Whether all of it was there before it was asked for."""
+        return False
+
     @abstractmethod
-    def pieces(self, patience: float | None = None) -> AsyncGenerator[Piece | None]:
-        """Yield the pieces of all choices as they come, and None whenever none came for `patience` seconds.
+    def pieces(self) -> AsyncGenerator[Piece]:
+        """Yield the pieces of all choices as they come.
 
         The first failure of a choice is that of the whole. Closing the generator frees whatever works on it.
         """
@@ -86,8 +91,7 @@ class Answer(ABC):
         parts: list[list[Piece]] = [[] for _ in range(self.count)]
         async with aclosing(self.pieces()) as pieces:
             async for piece in pieces:
-                if piece is not None:
-                    parts[piece.choice].append(piece)
+                parts[piece.choice].append(piece)
         wholes = [_joined(number, of_one) for number, of_one in enumerate(parts)]
         return [replace(piece, finish_reason=piece.finish_reason or "stop") for piece in wholes]
 
@@ -100,53 +104,32 @@ def _joined(number: int, pieces: Sequence[Piece]) -> Piece:
     return Piece(number, text, tokens, calls, reasons[-1] if reasons else None)
 
 
-_under_way: set[asyncio.Task[None]] = set()
+async def merge(sources: Sequence[AsyncGenerator[Piece]]) -> AsyncGenerator[Piece]:
+    """Yield what several sources yield as it comes, each source run by a task of its own.
 
-
-async def as_they_come(
-    sources: Sequence[AsyncGenerator[Piece]], patience: float | None = None
-) -> AsyncGenerator[Piece | None]:
-    """Yield what several sources yield, each run by a task of its own; None when nothing came for `patience` seconds.
-
-    What came of a choice since the last time is one piece, so that who is slow has less to do for each token. Raises
+    What came of a choice since the last time is one piece, so that a slow reader has less to do for each token. Raises
     the first failure of any; closing the generator cancels them all.
     """
     news: asyncio.Queue[Piece | Exception | None] = asyncio.Queue()
     tasks = [asyncio.create_task(_pass_on(source, news)) for source in sources]
-    for task in tasks:
-        _under_way.add(task)  # asyncio itself would forget one that nobody waits for
-        task.add_done_callback(_under_way.discard)
     running = len(tasks)
     try:
         while running:
-            try:
-                async with asyncio.timeout(patience if news.empty() else None):
-                    items = [await news.get()]
-            except TimeoutError:
-                yield None
-                continue
+            items = [await news.get()]
             while not news.empty():
                 items.append(news.get_nowait())
             running -= items.count(None)
-            for item in _merged(items):
-                if isinstance(item, Exception):
-                    raise item
-                yield item
+            # Pieces of one choice that follow each other become one.
+            for choice, group in groupby((item for item in items if item is not None), _choice_of):
+                pieces = [item for item in group if isinstance(item, Piece)]
+                if choice is None:
+                    raise next(item for item in items if isinstance(item, Exception))
+                yield pieces[0] if len(pieces) == 1 else _joined(choice, pieces)
     finally:
         for task in tasks:
             task.cancel()
-        # Not gathered: whoever is cancelled while it waits for that cancels them again, in the middle of closing.
+        # Not gathered: a reader that is cancelled while it waits would cancel them again, in the middle of closing.
         await asyncio.wait(tasks)
-
-
-def _merged(items: Sequence[Piece | Exception | None]) -> Iterator[Piece | Exception]:
-    """Yield what came, where pieces of one choice that follow each other are one."""
-    for number, group in groupby((item for item in items if item is not None), _choice_of):
-        if number is None:
-            yield from group
-        else:
-            pieces = [item for item in group if isinstance(item, Piece)]
-            yield pieces[0] if len(pieces) == 1 else _joined(number, pieces)
 
 
 def _choice_of(item: Piece | Exception) -> int | None:

@@ -4,10 +4,10 @@ from functools import partial
 from typing import Protocol
 
 from quintet.config import EXPERT
-from quintet.engine.interface import Engine
 from quintet.serving.answer import Answer
 from quintet.serving.catalog import Model
 from quintet.serving.fallback import FirstAnswer
+from quintet.serving.generation import GenerationContext
 from quintet.serving.providers.request import Asked
 from quintet.serving.services import Services
 
@@ -27,7 +27,7 @@ class Question(Protocol):
     def speaks_ids(self) -> bool:
         """Whether it holds token ids, which mean something else to another model."""
 
-    async def to_expert(self, engine: Engine, model: Model) -> Answer:
+    async def to_expert(self, context: GenerationContext, model: Model) -> Answer:
         """Word it for an expert or the base; nothing is generated yet. Raises RequestError for what it cannot."""
 
     def to_provider(self) -> Asked:
@@ -53,4 +53,4 @@ async def _answer_of(source: str, served: Services, question: Question) -> Answe
         config = served.project.config.providers[source]
         return served.providers.answer(source, config, question.model, question.to_provider(), served.account)
     model = await served.catalog.open(question.model, question.beginning)
-    return await question.to_expert(served.engine, model)
+    return await question.to_expert(served.generation_context, model)

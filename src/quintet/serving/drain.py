@@ -1,24 +1,25 @@
-"""How the server ends: it takes nothing new, and finishes what it has begun. Knows nothing of signals or processes."""
+"""How the server ends: it takes no new requests, and finishes those under way. Knows nothing of signals."""
 
 import asyncio
-from collections.abc import Awaitable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 from quintet.errors import StoppingError
 
-Result = TypeVar("Result")
-
 
 class Drain:
-    """Whether the server ends, which requests are under way, and how to cut those short that take too long."""
+    """Whether the server ends, and the tasks of the requests that are under way."""
 
     def __init__(self) -> None:
         self.has_begun = False
-        self.under_way = 0
-        self._is_cut = False
-        self._waits: set[asyncio.Timeout] = set()
+        self.is_cut = False
+        self._tasks: set[asyncio.Task[object]] = set()
         self._idle = asyncio.Event()
+
+    @property
+    def under_way(self) -> int:
+        """How many requests are under way."""
+        return len(self._tasks)
 
     def begin(self) -> None:
         """Take no new requests from now on."""
@@ -31,21 +32,31 @@ class Drain:
 
     @contextmanager
     def request(self) -> Iterator[None]:
-        """Count a request as under way; raise StoppingError once the server ends."""
+        """Count the current task as a request that is under way; raise StoppingError once the server ends.
+
+        Also raises StoppingError in place of the cancellation of a request that was cut short.
+        """
         self.check()
-        self.under_way += 1
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  only tasks serve requests
+        self._tasks.add(task)
         try:
             yield
+        except asyncio.CancelledError:
+            if not self.is_cut:
+                raise
+            task.uncancel()
+            raise StoppingError from None
         finally:
-            self.under_way -= 1
-            if not self.under_way:
+            self._tasks.discard(task)
+            if not self._tasks:
                 self._idle.set()
 
     async def finished(self, seconds: float) -> bool:
         """Return whether all requests have ended, once they have or so many seconds have passed."""
         try:
             async with asyncio.timeout(seconds):
-                while self.under_way:
+                while self._tasks:
                     self._idle.clear()
                     await self._idle.wait()
         except TimeoutError:
@@ -53,21 +64,7 @@ class Drain:
         return True
 
     def cut(self) -> None:
-        """End all answers that are not finished yet, so that their clients are told."""
-        self._is_cut = True
-        for wait in tuple(self._waits):
-            wait.reschedule(0)
-
-    async def unless_cut(self, awaited: Awaitable[Result]) -> Result:
-        """Return what is awaited; raise StoppingError when answers are cut short meanwhile."""
-        wait = asyncio.timeout(0 if self._is_cut else None)
-        try:
-            async with wait:
-                self._waits.add(wait)
-                return await awaited
-        except TimeoutError:
-            if wait.expired():
-                raise StoppingError from None
-            raise
-        finally:
-            self._waits.discard(wait)
+        """Cancel all requests that have not finished yet; each tells its client why."""
+        self.is_cut = True
+        for task in tuple(self._tasks):
+            task.cancel()

@@ -49,7 +49,12 @@ class FirstAnswer(Answer):
         """How many tokens have come out."""
         return self._answer.completion_tokens if self._answer else 0
 
-    async def pieces(self, patience: float | None = None) -> AsyncGenerator[Piece | None]:
+    @property
+    def is_cached(self) -> bool:
+        """Whether the answer that came was there before it was asked for."""
+        return self._answer is not None and self._answer.is_cached
+
+    async def pieces(self) -> AsyncGenerator[Piece]:
         """Yield the pieces of the first who has any; raise what the last one raised, or what waiting may mend."""
         errors: list[Exception] = []
         for source, make in self._sources.items():
@@ -58,9 +63,9 @@ class FirstAnswer(Answer):
                 self._answer = await make()
                 if errors:
                     self._fell_back(self._department, source)
-                async with aclosing(self._answer.pieces(patience)) as pieces:
+                async with aclosing(self._answer.pieces()) as pieces:
                     async for piece in pieces:
-                        has_begun = has_begun or piece is not None
+                        has_begun = True
                         yield piece
                 return
             except NOBODY_ELSE:

@@ -1,23 +1,49 @@
-"""Prompts and sampling → an answer of the engine, piece by piece, of one choice or several. Knows nothing of HTTP.
-
-Nor does it know where experts lie.
-"""
+"""Prompts and sampling → an answer of the engine, piece by piece, of one choice or several."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from typing import Protocol
 
-from quintet.engine.interface import Engine, Request, Sampling, Token
+from quintet.config import BASE
+from quintet.engine.interface import CachePolicy, Request, Sampling, Token
 from quintet.errors import ModelError, RequestError
 from quintet.messages import Message
-from quintet.serving.answer import Answer, Answerer, Call, Ended, Piece, SaidToken, as_they_come
+from quintet.serving.answer import Answer, Answerer, Call, Ended, Piece, SaidToken, merge
 from quintet.serving.catalog import Model
-from quintet.serving.quota import Generate, charged_together
-from quintet.serving.request_record import note_answer, note_question
+from quintet.serving.quota import Account, reserve
+from quintet.serving.request_record import Generation, note_answer, note_question
 from quintet.serving.stop_strings import StopStrings
 from quintet.serving.structured_output import Grammar, Vocabulary
 from quintet.serving.tool_calls import CallReader
+from quintet.serving.tracking import GenerationObserver, track
+
+
+class TokenSource(Protocol):
+    """Generates tokens: an engine, or a cache before one."""
+
+    @property
+    def context_length(self) -> int:
+        """The most tokens that prompt and answer may have together."""
+
+    def generate(self, request: Request) -> AsyncGenerator[Token]:
+        """Yield the answer token by token; closing the generator frees its place."""
+
+
+@dataclass(frozen=True)
+class GenerationContext:
+    """What requests are built with, beside their prompts.
+
+    `deadline` is how many seconds an answer may take, `cache` what the response cache may do with it. `account` pays
+    for it, and `observer` sees it.
+    """
+
+    source: TokenSource
+    deadline: float | None = None
+    cache: CachePolicy = "use"
+    account: Account | None = None
+    observer: GenerationObserver | None = None
 
 
 @dataclass(frozen=True)
@@ -36,13 +62,13 @@ FREE = Form()
 
 
 class Choice:
-    """One of the answers to a prompt: its text as it comes, how many tokens it took, and why it ended."""
+    """One of the answers to a prompt: its text as it comes, and the record of how it came."""
 
     def __init__(self, number: int, model: Model, request: Request, form: Form) -> None:
         self.number = number
-        self.request = request
-        self.began = asyncio.Event()
-        self.completion_tokens = 0
+        self.generation = Generation(request.department or BASE, len(request.prompt_ids))
+        self.request = replace(request, progress=self.generation.progress)
+        self.has_begun = asyncio.Event()
         self._finish_reason: Ended | None = None
         self._text = model.translator.stream()
         self._stop = StopStrings(request.stop)
@@ -53,29 +79,31 @@ class Choice:
         self._written = 0
         self._passed_on = 0
 
-    async def pieces(self, generate: Generate) -> AsyncGenerator[Piece]:
+    async def pieces(self, context: GenerationContext) -> AsyncGenerator[Piece]:
         """Yield the text in pieces, none of them empty but perhaps the last; closing it frees the engine."""
         passed_on = []
-        async with aclosing(generate(self.request)) as tokens:
-            async for token in tokens:
-                self.began.set()
-                text = self._push(token)
-                said = self._said()
-                passed_on.append(text)
-                if self._finish_reason:
-                    note_answer("".join(passed_on))
-                text, calls = self._read(text)
-                if text or said or self._finish_reason:
-                    yield Piece(self.number, text, said, calls, self._finish_reason)
-                if self._finish_reason:
-                    return
+        with track(self.generation, context.observer) as tracker:
+            async with aclosing(context.source.generate(self.request)) as tokens:
+                async for token in tokens:
+                    self.has_begun.set()
+                    tracker.add(int(token.id is not None), token.finish_reason)
+                    text = self._push(token)
+                    said = self._said()
+                    passed_on.append(text)
+                    if self._finish_reason:
+                        note_answer("".join(passed_on))
+                    text, calls = self._read(text)
+                    if text or said or self._finish_reason:
+                        yield Piece(self.number, text, said, calls, self._finish_reason)
+                    if self._finish_reason:
+                        return
 
     def _push(self, token: Token) -> str:
         """Add a token; return the text that can be passed on now."""
         text = ""
         if token.id is not None:
-            self.completion_tokens += 1
-            self._held.append((self._written, token))
+            if self._vocabulary is not None:
+                self._held.append((self._written, token))
             text = self._text.push(token.id)
         if token.finish_reason:
             text += self._text.finish()
@@ -99,26 +127,27 @@ class Choice:
 
     def _said(self) -> tuple[SaidToken, ...]:
         """Return the tokens of what was passed on since the last time; what a stop string cut off has none."""
+        if self._vocabulary is None:
+            return ()
         has_ended = self._finish_reason is not None and not self._stop.found
         count = len(self._held) if has_ended else sum(start < self._passed_on for start, _ in self._held)
         said, self._held = self._held[:count], self._held[count:]
-        vocabulary = self._vocabulary
-        return () if vocabulary is None else tuple(_spell([token for _, token in said], vocabulary))
-
-
-def _spell(tokens: Sequence[Token], vocabulary: Vocabulary) -> Iterator[SaidToken]:
-    for token in tokens:
-        if token.id is not None and token.logprob is not None:
-            top = tuple((vocabulary.bytes_of(id_), logprob) for id_, logprob in token.top_logprobs)
-            yield SaidToken(vocabulary.bytes_of(token.id), token.logprob, top)
+        spell = self._vocabulary.bytes_of
+        return tuple(
+            SaidToken(
+                spell(token.id), token.logprob, tuple((spell(id_), logprob) for id_, logprob in token.top_logprobs)
+            )
+            for _, token in said
+            if token.id is not None and token.logprob is not None
+        )
 
 
 class EngineAnswer(Answer):
-    """The choices to one or more prompts, `n` to each, side by side and on one charge."""
+    """The choices to one or more prompts, `n` to each, side by side and on one reservation of the caller's quota."""
 
-    def __init__(self, engine: Engine, model: Model, choices: Sequence[Choice], n: int = 1) -> None:
+    def __init__(self, context: GenerationContext, model: Model, choices: Sequence[Choice], n: int = 1) -> None:
+        self._context = context
         self._choices = choices
-        self._engine = engine
         self._n = n
         self._answerer = Answerer(model.expert_name)
 
@@ -135,37 +164,58 @@ class EngineAnswer(Answer):
     @property
     def prompt_tokens(self) -> int:
         """How many tokens went in; the choices to one prompt share it."""
-        return sum(len(choice.request.prompt_ids) for choice in self._choices[:: self._n])
+        return sum(choice.generation.prompt_tokens for choice in self._choices[:: self._n])
 
     @property
     def completion_tokens(self) -> int:
         """How many tokens have come out so far."""
-        return sum(choice.completion_tokens for choice in self._choices)
+        return sum(choice.generation.tokens for choice in self._choices)
 
-    async def pieces(self, patience: float | None = None) -> AsyncGenerator[Piece | None]:
-        """Yield the pieces as they come; closing the generator frees the engine of all choices."""
-        requests = [choice.request for choice in self._choices]
-        async with charged_together(self._engine, requests, self.prompt_tokens) as generate:
-            sources = [self._follow(choice, generate) for choice in self._choices]
-            async with aclosing(as_they_come(sources, patience)) as pieces:
-                async for piece in pieces:
+    @property
+    def is_cached(self) -> bool:
+        """Whether all choices were in the response cache, or on the way for another request."""
+        return all(choice.generation.progress.cache == "hit" for choice in self._choices)
+
+    async def pieces(self) -> AsyncGenerator[Piece]:
+        """Yield the pieces as they come; closing the generator frees the engine of all choices.
+
+        The quota is charged for the prompt and each token that came, until the client left if it did. An answer that
+        fails before its first token costs nothing. Raises BudgetError or RequestError before it begins.
+        """
+        longest = sum(
+            min(one.sampling.max_tokens, self._context.source.context_length - len(one.prompt_ids))
+            for one in (choice.request for choice in self._choices)
+        )
+        if len(self._choices) == 1:
+            source = self._choices[0].pieces(self._context)
+        else:
+            source = merge([self._follow(choice) for choice in self._choices])
+        async with reserve(self._context.account, self.prompt_tokens + longest) as reservation, aclosing(source):
+            try:
+                async for piece in source:
                     yield piece
+            except Exception:
+                reservation.used = self.prompt_tokens + self.completion_tokens if self.completion_tokens else 0
+                raise
+            finally:
+                if reservation.used is None:
+                    reservation.used = self.prompt_tokens + self.completion_tokens
 
-    async def _follow(self, choice: Choice, generate: Generate) -> AsyncGenerator[Piece]:
+    async def _follow(self, choice: Choice) -> AsyncGenerator[Piece]:
         """Pass on a choice; the first to a prompt goes ahead, and the others find its states."""
         first = self._choices[choice.number - choice.number % self._n]
         try:
             if choice is not first:
-                await first.began.wait()
-            async with aclosing(choice.pieces(generate)) as pieces:
+                await first.has_begun.wait()
+            async with aclosing(choice.pieces(self._context)) as pieces:
                 async for piece in pieces:
                     yield piece
         finally:
-            choice.began.set()
+            choice.has_begun.set()
 
 
 async def prepare_answer(
-    engine: Engine,
+    context: GenerationContext,
     model: Model,
     messages: Sequence[Message],
     sampling: Sampling,
@@ -184,11 +234,11 @@ async def prepare_answer(
         ids = await asyncio.to_thread(model.translator.encode_prompt, messages)
     except ModelError as error:
         raise RequestError(str(error), param=field) from error
-    return answer_to(engine, model, [ids], sampling, stop, n=n, form=form, field=field)
+    return answer_to(context, model, [ids], sampling, stop, n=n, form=form, field=field)
 
 
 def answer_to(
-    engine: Engine,
+    context: GenerationContext,
     model: Model,
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
@@ -200,7 +250,7 @@ def answer_to(
 ) -> EngineAnswer:
     """Return the answer to prompts that are token ids already; raise RequestError, naming `field`, for one too long."""
     for ids in prompts:
-        _check_length(ids, engine.context_length, field)
+        _check_length(ids, context.source.context_length, field)
     department = None if model.expert is None else model.expert.department
     choices = []
     for number in range(len(prompts) * n):
@@ -210,9 +260,12 @@ def answer_to(
         if form.grammar is not None:
             own = replace(own, mask=form.grammar.mask(), grammar=form.grammar.name)
         ids = tuple(prompts[number // n])
-        request = Request(ids, model.translator.end_ids, own, model.adapter, department, stop=tuple(stop))
+        request = Request(
+            ids, model.translator.end_ids, own, model.adapter, department,
+            timeout=context.deadline, stop=tuple(stop), cache=context.cache,
+        )  # fmt: skip
         choices.append(Choice(number, model, request, form))
-    return EngineAnswer(engine, model, choices, n)
+    return EngineAnswer(context, model, choices, n)
 
 
 def _check_length(ids: Sequence[int], context_length: int, field: str) -> None:

@@ -9,15 +9,13 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from quintet.engine.interface import Engine, Request, Token
 from quintet.errors import QuintetError
 from quintet.registry.budgets import Standing, Unit, check_budgets, give_back, spend
 from quintet.registry.keys import Key
-from quintet.serving.engines.wrapper import WrappedEngine
 from quintet.serving.live_project import Current
 
 logger = logging.getLogger("quintet.server")
@@ -74,10 +72,10 @@ class Ledger:
 
 
 @dataclass
-class Charge:
-    """What an answer has used so far, in tokens."""
+class Reservation:
+    """Tokens that are reserved for an answer; `used` says how many it took, once it has ended. None gives all back."""
 
-    used: int = 0
+    used: int | None = None
 
 
 class Account:
@@ -107,29 +105,29 @@ class Account:
             self._note(await asyncio.shield(counting))
 
     @asynccontextmanager
-    async def set_aside(self, tokens: int) -> AsyncGenerator[Charge]:
-        """Set tokens aside for an answer, and give back at its end what it did not use.
+    async def reserve(self, tokens: int) -> AsyncGenerator[Reservation]:
+        """Reserve tokens for an answer, and refund at its end what it did not use.
 
         Raises BudgetError, or RequestError for more than the key may ever use at once.
         """
-        charge = Charge()
+        reservation = Reservation()
         self._ledger.open_charges += 1
-        setting_aside = self._ledger.begin(self._ledger.spend(self.key_id, "tokens", tokens))
+        reserving = self._ledger.begin(self._ledger.spend(self.key_id, "tokens", tokens))
         try:
-            self._note(await asyncio.shield(setting_aside))
-            yield charge
+            self._note(await asyncio.shield(reserving))
+            yield reservation
         finally:
-            settling = self._ledger.begin(self._settle(setting_aside, tokens, charge))
+            settling = self._ledger.begin(self._settle(reserving, tokens, reservation))
             self._ledger.open_charges -= 1
-            await asyncio.shield(settling)  # whoever goes away cancels this wait, and not the work
+            await asyncio.shield(settling)  # a client that leaves cancels this wait, and not the work
 
-    async def _settle(self, setting_aside: asyncio.Task[list[Standing]], tokens: int, charge: Charge) -> None:
+    async def _settle(self, reserving: asyncio.Task[list[Standing]], tokens: int, reservation: Reservation) -> None:
         try:
-            standings = await setting_aside
+            standings = await reserving
         except QuintetError:
             return
-        # Less than nothing, where a provider counts more than was thought.
-        unused = tokens - charge.used
+        # Negative where a provider counts more than was estimated.
+        unused = tokens - (reservation.used or 0)
         if unused:
             await self._ledger.give_back(self.key_id, unused, standings)
             self._note([_with_back(one, unused) for one in self._of("tokens")])
@@ -147,13 +145,13 @@ class Account:
 
 
 @asynccontextmanager
-async def set_aside(account: Account | None, tokens: int) -> AsyncGenerator[Charge]:
-    """Set tokens aside for an answer on an account, if there is one: `Account.set_aside`."""
+async def reserve(account: Account | None, tokens: int) -> AsyncGenerator[Reservation]:
+    """Reserve tokens for an answer on an account, if there is one: `Account.reserve`."""
     if account is None:
-        yield Charge()
+        yield Reservation()
     else:
-        async with account.set_aside(tokens) as charge:
-            yield charge
+        async with account.reserve(tokens) as reservation:
+            yield reservation
 
 
 def _with_back(standing: Standing, tokens: int) -> Standing:
@@ -169,59 +167,3 @@ def _headers(unit: str, standings: Sequence[Standing], now: float) -> list[tuple
         (f"x-ratelimit-remaining-{unit}", str(least.remaining)),
         (f"x-ratelimit-reset-{unit}", f"{least.seconds_left(now)}s"),
     ]
-
-
-Generate = Callable[[Request], AsyncGenerator[Token]]
-
-
-class MeteredEngine(WrappedEngine):
-    """An engine that answers on a key's account.
-
-    What is charged is the prompt, once the engine has begun with it, and each token that came, until the client left if
-    it did. An answer that fails before its first token costs nothing.
-    """
-
-    def __init__(self, engine: Engine, account: Account) -> None:
-        super().__init__(engine)
-        self._account = account
-
-    async def generate(self, request: Request) -> AsyncGenerator[Token]:
-        """Yield the answer token by token; raise BudgetError or RequestError before it begins."""
-        charged = self.charged([request], len(request.prompt_ids))
-        async with charged as generate, aclosing(generate(request)) as tokens:
-            async for token in tokens:
-                yield token
-
-    @asynccontextmanager
-    async def charged(self, requests: Sequence[Request], prompt: int) -> AsyncGenerator[Generate]:
-        """Set aside what several answers may take together; yield what generates each of them on that charge."""
-        room = [self.context_length - len(request.prompt_ids) for request in requests]
-        longest = sum(min(one.sampling.max_tokens, places) for one, places in zip(requests, room, strict=True))
-        async with self._account.set_aside(prompt + longest) as charge:
-            charge.used = prompt
-
-            async def generate(request: Request) -> AsyncGenerator[Token]:
-                async with aclosing(self._engine.generate(request)) as tokens:
-                    async for token in tokens:
-                        charge.used += token.id is not None
-                        yield token
-
-            try:
-                yield generate
-            except Exception:
-                if charge.used == prompt:
-                    charge.used = 0
-                raise
-
-
-@asynccontextmanager
-async def charged_together(engine: Engine, requests: Sequence[Request], prompt: int) -> AsyncGenerator[Generate]:
-    """Yield what generates the answers to several requests, whose prompts have `prompt` tokens, on one charge if any.
-
-    Choices to one prompt share it, so it counts once, as in the usage that their response tells.
-    """
-    if isinstance(engine, MeteredEngine):
-        async with engine.charged(requests, prompt) as generate:
-            yield generate
-    else:
-        yield engine.generate

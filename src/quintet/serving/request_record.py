@@ -49,15 +49,11 @@ class Generation:
 
 @dataclass
 class RequestRecord:
-    """What is known of one HTTP request; `problem` is the code of the error that it was answered with, if it was.
-
-    `cache_control` is what its client says of caches, in HTTP's words without their arguments.
-    """
+    """What is known of one HTTP request; `problem` is the code of the error that it was answered with, if it was."""
 
     id: str
     method: str
     trace_parent: str | None = None
-    cache_control: frozenset[str] = frozenset()
     began_at: float = field(default_factory=time.time)
     began: float = field(default_factory=time.monotonic)
     ended: float = 0.0
@@ -136,18 +132,6 @@ def note_generation(generation: Generation) -> None:
     """Note that an answer begins."""
     if record := current_request():
         record.generations.append(generation)
-
-
-def cache_control() -> frozenset[str]:
-    """Return what the client says of caches, such as `no-store`."""
-    record = current_request()
-    return record.cache_control if record else frozenset()
-
-
-def is_cached() -> bool:
-    """Whether all answers so far were there before they were asked for."""
-    record = current_request()
-    return record is not None and record.cache == "hit"
 
 
 def note_question(messages: Sequence[Message]) -> None:

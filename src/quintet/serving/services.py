@@ -4,16 +4,17 @@ import time
 from dataclasses import dataclass, field, replace
 
 from quintet.config import Project
-from quintet.engine.interface import Engine
+from quintet.engine.interface import CachePolicy, Engine
 from quintet.serving.answer_log import RecentAnswers
 from quintet.serving.caller import Caller
 from quintet.serving.catalog import Catalog
 from quintet.serving.drain import Drain
+from quintet.serving.generation import GenerationContext, TokenSource
 from quintet.serving.live_project import Current
 from quintet.serving.live_router import LiveRouter
 from quintet.serving.observability.metrics import Metrics
 from quintet.serving.providers.pool import Providers
-from quintet.serving.quota import Account, MeteredEngine
+from quintet.serving.quota import Account
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Services:
 
     current: Current
     engine: Engine
+    source: TokenSource
     catalog: Catalog
     metrics: Metrics
     answers: RecentAnswers
@@ -29,6 +31,7 @@ class Services:
     router: LiveRouter
     drain: Drain
     account: Account | None = None
+    cache: CachePolicy = "use"
     started: int = field(default_factory=lambda: int(time.time()))
     pinned: Project | None = None
 
@@ -37,9 +40,14 @@ class Services:
         """The project as the request has it; without one, as it is now."""
         return self.current.project if self.pinned is None else self.pinned
 
-    def seen_by(self, caller: Caller) -> "Services":
-        """Return them as a caller has them: without the models that they may not ask, and at their expense."""
+    @property
+    def generation_context(self) -> GenerationContext:
+        """What the request's answers are generated with."""
+        deadline = self.current.project.config.serving.deadline_seconds
+        return GenerationContext(self.source, deadline, self.cache, self.account, self.metrics)
+
+    def seen_by(self, caller: Caller, cache: CachePolicy = "use") -> "Services":
+        """Return them as a caller has them: without the models that they may not ask, and on their quota."""
         project = self.current.project.seen_by(caller.may_ask)
         account = caller.account if caller.account is not None and caller.account.limits_tokens else None
-        engine = self.engine if account is None else MeteredEngine(self.engine, account)
-        return replace(self, pinned=project, catalog=self.catalog.seen_as(project), engine=engine, account=account)
+        return replace(self, pinned=project, catalog=self.catalog.seen_as(project), account=account, cache=cache)

@@ -1,7 +1,7 @@
 """When an answer is given again, when it is computed, for whom, and what becomes of it when somebody leaves."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,6 @@ import pytest
 
 from quintet.engine.interface import Adapter, CacheOutcome, Progress, Request, Sampling, Token
 from quintet.errors import DeadlineError
-from quintet.serving.request_record import RequestRecord, recorded
 from quintet.serving.response_cache.cached_engine import CachedEngine
 from quintet.serving.response_cache.entry import pack
 from quintet.serving.response_cache.store import MemoryStore, Store
@@ -149,18 +148,13 @@ def test_without_a_store_all_is_the_engines_affair() -> None:
     within_seconds(run())
 
 
-def told(directive: str, work: Callable[[], Coroutine[Any, Any, Any]]) -> Awaitable[Any]:
-    with recorded(RequestRecord("id", "POST", cache_control=frozenset({directive}))):
-        return asyncio.create_task(work())
-
-
 def test_who_wants_nothing_stored_is_neither_answered_from_the_store_nor_kept_there() -> None:
     async def run() -> None:
         engine = ScriptedEngine([*ANSWER])
         front = cached(engine)
-        assert (await told("no-store", lambda: ask(front)))[1] == "bypass"
+        assert (await ask(front, replace(GREEDY, cache="bypass")))[1] == "bypass"
         assert (await ask(front))[1] == "miss"
-        assert (await told("no-store", lambda: ask(front)))[1] == "bypass"
+        assert (await ask(front, replace(GREEDY, cache="bypass")))[1] == "bypass"
         assert len(engine.requests) == 3
 
     within_seconds(run())
@@ -170,9 +164,9 @@ def test_who_wants_it_computed_has_it_computed_and_leaves_it_for_others() -> Non
     async def run() -> None:
         engine = ScriptedEngine([*ANSWER])
         front = cached(engine)
-        assert (await told("no-cache", lambda: ask(front)))[1] == "bypass"
+        assert (await ask(front, replace(GREEDY, cache="refresh")))[1] == "bypass"
         assert (await ask(front))[1] == "hit"
-        assert (await told("no-cache", lambda: ask(front)))[1] == "bypass"
+        assert (await ask(front, replace(GREEDY, cache="refresh")))[1] == "bypass"
         assert len(engine.requests) == 2
 
     within_seconds(run())
@@ -184,7 +178,7 @@ def test_who_wants_it_computed_does_not_wait_for_anothers() -> None:
         front = cached(engine)
         first = asyncio.create_task(ask(front))
         await settle()
-        second = told("no-cache", lambda: ask(front))
+        second = asyncio.create_task(ask(front, replace(GREEDY, cache="refresh")))
         await settle()
         assert engine.running == 2
         engine.step(6)

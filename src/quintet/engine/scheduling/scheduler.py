@@ -19,6 +19,7 @@ from quintet.engine.interface import FinishReason
 from quintet.engine.scheduling.block_manager import KVCache
 from quintet.engine.scheduling.fair_share import Turns
 from quintet.engine.scheduling.request_queue import FairQueue
+from quintet.engine.scheduling.retry_after import RetryAfterEstimator
 from quintet.engine.scheduling.sequence import Sequence, Status
 from quintet.engine.types import Chunk
 from quintet.errors import BusyError
@@ -62,6 +63,7 @@ class Scheduler:
         self.reused_tokens = 0
         self._queue = FairQueue()
         self._turns = Turns(step_tokens)
+        self.retry_after = RetryAfterEstimator()
         self._arrivals = count()
         self._max_queue = max_queue
         self._max_running = max_running
@@ -105,11 +107,15 @@ class Scheduler:
         self._queue.append(sequence)
 
     def _arrive(self, sequence: Sequence) -> None:
+        if self.waiting <= self._max_queue // 2:
+            self.retry_after.forget_promises()
         if self.waiting >= self._max_queue:
             waiting = Counter(other.department for other in (*self._queue, *self.outside) if not other.began)
             share = self._max_queue / len({*waiting, sequence.department})
             if waiting[sequence.department] + 1 > share:
-                raise BusyError(f"{self.waiting} requests wait, the most allowed; try again in a moment")
+                error = BusyError(f"{self.waiting} requests wait, the most allowed; try again in a moment")
+                error.retry_after = self.retry_after.promise()
+                raise error
         sequence.arrival = next(self._arrivals)
 
     def remove(self, sequence: Sequence) -> None:
@@ -209,6 +215,7 @@ class Scheduler:
         self._queue.begin(sequence)
         if not sequence.began:
             self.reused_tokens += sequence.computed
+            self.retry_after.note_free()
         sequence.began, sequence.status = True, Status.RUNNING
         self.running.append(sequence)
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 
-from quintet.engine.interface import Engine
 from quintet.errors import UnknownModelError
 from quintet.messages import Message
 from quintet.router.routing import Choice
@@ -27,9 +26,8 @@ from quintet.serving.answer import Answer
 from quintet.serving.auto import AUTO, NobodysAnswer, find_department
 from quintet.serving.catalog import Model
 from quintet.serving.dispatch import find_answer
-from quintet.serving.generation import prepare_answer
+from quintet.serving.generation import GenerationContext, prepare_answer
 from quintet.serving.providers.request import Asked, estimate_tokens
-from quintet.serving.request_record import is_cached
 from quintet.serving.services import Services
 
 router = APIRouter(
@@ -41,13 +39,13 @@ router = APIRouter(
 async def infer(request: Request, model: str, query: Query, served: Served) -> RoutedAnswer | QueryAnswer:
     """Answer one question by the model of that name; by `auto`, as `/api/ask` does."""
     answer = answer_routed(served, query) if model == AUTO else answer_query(served, model, query)
-    return await while_connected(request, answer)
+    return await while_connected(request.receive, answer)
 
 
 @router.post("/ask", summary="Ask whichever department the question is for")
 async def ask_anyone(request: Request, query: Query, served: Served) -> RoutedAnswer:
     """Find the department that a question is for, of those that the caller may ask, and have it answer."""
-    return await while_connected(request, answer_routed(served, query))
+    return await while_connected(request.receive, answer_routed(served, query))
 
 
 @router.post("/{department}", summary="Ask a department")
@@ -56,7 +54,7 @@ async def ask_department(request: Request, department: str, query: Query, served
     departments = list(served.project.config.departments)
     if department not in departments:
         raise UnknownModelError(department, departments)
-    return await while_connected(request, answer_query(served, department, query))
+    return await while_connected(request.receive, answer_query(served, department, query))
 
 
 @dataclass(frozen=True)
@@ -72,9 +70,9 @@ class _Question:
     def speaks_ids(self) -> bool:
         return False
 
-    async def to_expert(self, engine: Engine, model: Model) -> Answer:
+    async def to_expert(self, context: GenerationContext, model: Model) -> Answer:
         return await prepare_answer(
-            engine, model, [Message("user", self.query.query)], self.query.sampling, field="query"
+            context, model, [Message("user", self.query.query)], self.query.sampling, field="query"
         )
 
     def to_provider(self) -> Asked:
@@ -103,7 +101,7 @@ async def _say(query: Query, answer: Answer, began: float) -> dict[str, Any]:
         "latency_ms": round((time.perf_counter() - began) * 1000, 1),
         "expert": answer.answerer.expert,
         "provider": answer.answerer.provider,
-        "cached": is_cached(),
+        "cached": answer.is_cached,
     }
 
 

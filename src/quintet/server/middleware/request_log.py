@@ -38,7 +38,7 @@ class Recording:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        record = RequestRecord(_id_of(headers), scope["method"], headers.get("traceparent"), _cache_control(headers))
+        record = RequestRecord(_id_of(headers), scope["method"], headers.get("traceparent"))
         with recorded(record):
             try:
                 await self._app(scope, receive, self._watch(record, scope, send))
@@ -73,8 +73,3 @@ class Recording:
 def _id_of(headers: Headers) -> str:
     brought = headers.get(HEADER, "")
     return brought if _ID.fullmatch(brought) else f"req_{secrets.token_hex(12)}"
-
-
-def _cache_control(headers: Headers) -> frozenset[str]:
-    directives = ",".join(headers.getlist("cache-control")).split(",")
-    return frozenset(one.partition("=")[0].strip().lower() for one in directives)

@@ -3,15 +3,14 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from quintet.serving.answer import Answer, Answerer, Piece, as_they_come
-from quintet.serving.drain import Drain
-from quintet.serving.engines.observed import GenerationObserver, observed, take
+from quintet.serving.answer import Answer, Answerer, Piece
 from quintet.serving.providers.client import Provider
 from quintet.serving.providers.errors import UnansweredError
 from quintet.serving.providers.request import Asked
 from quintet.serving.providers.retries import Exchange
-from quintet.serving.quota import Account, set_aside
+from quintet.serving.quota import Account, reserve
 from quintet.serving.request_record import Generation, note_answer, note_provider, note_question
+from quintet.serving.tracking import GenerationObserver, track
 
 
 class ProviderAnswer(Answer):
@@ -25,7 +24,6 @@ class ProviderAnswer(Answer):
         exchange: Exchange,
         observer: GenerationObserver,
         account: Account | None,
-        drain: Drain,
     ) -> None:
         self._department = department
         self._provider = provider
@@ -33,8 +31,6 @@ class ProviderAnswer(Answer):
         self._exchange = exchange
         self._observer = observer
         self._account = account
-        self._drain = drain
-        self._has_begun = False
 
     @property
     def count(self) -> int:
@@ -57,36 +53,31 @@ class ProviderAnswer(Answer):
         """How many tokens have come out, as the provider says at its end, or an estimate."""
         return self._exchange.reading.completion_tokens
 
-    async def pieces(self, patience: float | None = None) -> AsyncGenerator[Piece | None]:
+    async def pieces(self) -> AsyncGenerator[Piece]:
         """Yield the pieces as they come; closing the generator closes the connection. Raises ProviderError."""
         note_provider(self._department, self._provider.model)
         note_question(self._asked.messages)
+        generation = Generation(self._department, self._asked.prompt_tokens, elsewhere=self._provider.model)
+        generation.progress.began = generation.arrived
         longest = self._asked.prompt_tokens + self._asked.max_tokens * self._asked.count
-        async with set_aside(self._account, longest) as charge:
+        was_cut = has_begun = False
+        async with reserve(self._account, longest) as reservation:
             try:
-                async with aclosing(as_they_come([self._observed()], patience)) as pieces:
-                    async for piece in pieces:
-                        yield piece
+                with track(generation, self._observer) as tracker:
+                    try:
+                        async with aclosing(self._exchange.pieces()) as pieces:
+                            async for piece in pieces:
+                                has_begun = True
+                                tracker.add(0, None)
+                                was_cut = was_cut or piece.finish_reason == "length"
+                                if piece.finish_reason:
+                                    note_answer(self._exchange.reading.texts[piece.choice])
+                                yield piece
+                        generation.reason = "length" if was_cut else "stop"
+                    finally:
+                        generation.prompt_tokens, generation.tokens = self.prompt_tokens, self.completion_tokens
             except UnansweredError as trouble:
                 raise trouble.of(self._department, self._provider.name) from None
             finally:
-                # Whoever failed before the first word is owed nothing.
-                charge.used = self.prompt_tokens + self.completion_tokens if self._has_begun else 0
-
-    async def _observed(self) -> AsyncGenerator[Piece]:
-        generation = Generation(self._department, self._asked.prompt_tokens, elsewhere=self._provider.model)
-        generation.progress.began = generation.arrived
-        was_cut = False
-        with observed(generation, self._observer):
-            try:
-                async with aclosing(self._exchange.pieces()) as pieces:
-                    while (piece := await self._drain.unless_cut(anext(pieces, None))) is not None:
-                        self._has_begun = True
-                        take(generation, self._observer, 0, None)
-                        was_cut = was_cut or piece.finish_reason == "length"
-                        if piece.finish_reason:
-                            note_answer(self._exchange.reading.texts[piece.choice])
-                        yield piece
-                generation.reason = "length" if was_cut else "stop"
-            finally:
-                generation.prompt_tokens, generation.tokens = self.prompt_tokens, self.completion_tokens
+                # What fails before its first word costs nothing.
+                reservation.used = generation.prompt_tokens + generation.tokens if has_begun else 0

@@ -6,7 +6,6 @@ from functools import partial
 
 from quintet.config import ProviderConfig
 from quintet.serving.answer import Answer
-from quintet.serving.drain import Drain
 from quintet.serving.live_project import Current
 from quintet.serving.observability.metrics import Metrics
 from quintet.serving.providers.answer import ProviderAnswer
@@ -25,10 +24,9 @@ class Providers:
     One whose settings are others than before is another: what the old one has begun, it ends.
     """
 
-    def __init__(self, current: Current, metrics: Metrics, drain: Drain, patience: Patience = PATIENT) -> None:
+    def __init__(self, current: Current, metrics: Metrics, patience: Patience = PATIENT) -> None:
         self._current = current
         self._metrics = metrics
-        self._drain = drain
         self._patience = patience
         self._known: dict[str, Provider] = {}
         self._replaced: list[Provider] = []
@@ -43,7 +41,7 @@ class Providers:
         provider = self._find(name, config)
         failed = partial(self._metrics.provider_failed, name, department)
         exchange = Exchange(provider, asked, failed, self._patience)
-        return ProviderAnswer(department, provider, asked, exchange, self._metrics, account, self._drain)
+        return ProviderAnswer(department, provider, asked, exchange, self._metrics, account)
 
     def _find(self, name: str, config: ProviderConfig) -> Provider:
         known = self._known.get(name)

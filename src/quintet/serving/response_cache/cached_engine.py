@@ -1,7 +1,7 @@
 """An engine that computes a repeatable answer once: it is in the store, or being computed for another, or computed now.
 
-Stands above the engine's queue, since a kept answer need not wait, and below the keys' accounts, since it is charged
-like any other. Knows nothing of HTTP but what the client said of caches.
+Stands before the engine's queue, since a kept answer need not wait, and behind the keys' quotas, since it is charged
+like any other.
 """
 
 import asyncio
@@ -10,8 +10,6 @@ from contextlib import aclosing
 
 from quintet import __version__
 from quintet.engine.interface import CacheOutcome, Engine, Request, Token
-from quintet.serving.engines.wrapper import WrappedEngine
-from quintet.serving.request_record import cache_control
 from quintet.serving.response_cache.entry import pack, unpack
 from quintet.serving.response_cache.key import is_repeatable, key_of
 from quintet.serving.response_cache.single_flight import Flight
@@ -23,25 +21,30 @@ FORMAT = 1
 Source = AsyncGenerator[Token]
 
 
-class CachedEngine(WrappedEngine):
+class CachedEngine:
     """An engine whose answers are kept in a store, where there is one, and given again.
 
     `digest_base` identifies the base's files; it may take long, and is asked in a thread, the first time.
     """
 
     def __init__(self, engine: Engine, store: Store | None, digest_base: Callable[[], str]) -> None:
-        super().__init__(engine)
+        self._engine = engine
         self._store = store
         self._digest_base = digest_base
         self._model: str | None = None
         self._flights: dict[str, Flight] = {}
         self._keeping: set[asyncio.Task[None]] = set()
 
+    @property
+    def context_length(self) -> int:
+        """The most tokens that prompt and answer may have together."""
+        return self._engine.context_length
+
     def generate(self, request: Request) -> Source:
         """Yield the answer token by token; one that could be another next time is the engine's alone."""
         if self._store is None:
             return self._engine.generate(request)
-        if "no-store" in cache_control() or not is_repeatable(request.sampling):
+        if request.cache == "bypass" or not is_repeatable(request.sampling):
             _note(request, "bypass")
             return self._engine.generate(request)
         return self._answer(self._store, request)
@@ -77,7 +80,7 @@ class CachedEngine(WrappedEngine):
 
     async def _look_up(self, store: Store, key: str, request: Request) -> list[Token]:
         """Return what is kept of the answer: nothing, all of it, or all up to where its reader stopped."""
-        if "no-cache" in cache_control() or key in self._flights:
+        if request.cache == "refresh" or key in self._flights:
             return []
         data = await store.get(key)
         return (unpack(key, data) or []) if data else []
@@ -86,7 +89,7 @@ class CachedEngine(WrappedEngine):
         self, store: Store, kept: Sequence[Token], key: str, request: Request, given: Sequence[Token]
     ) -> Iterator[tuple[Source, bool]]:
         """Yield where the answer comes from, each when the one before did not have all of it, and whether it must."""
-        wants_new = "no-cache" in cache_control()
+        wants_new = request.cache == "refresh"
         if kept:
             _note(request, "hit")
             yield _replay(kept), False
@@ -124,7 +127,7 @@ class CachedEngine(WrappedEngine):
         """Return what identifies the model beside its expert: all that answers could differ by between two servers."""
         if self._model is None:
             base = await asyncio.to_thread(self._digest_base)
-            self._model = f"{FORMAT} {__version__} {base} {self.device.dtype} {self.context_length}"
+            self._model = f"{FORMAT} {__version__} {base} {self._engine.device.dtype} {self.context_length}"
         return self._model
 
 

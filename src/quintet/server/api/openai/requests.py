@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from quintet.engine.interface import Engine
 from quintet.errors import ModelError, RequestError
 from quintet.messages import Message
 from quintet.server.api.openai.schemas import ChatMessage, ChatRequest, CompletionRequest, GenerationRequest
 from quintet.serving.answer import Answer
 from quintet.serving.catalog import Model
-from quintet.serving.generation import Form, answer_to, prepare_answer
+from quintet.serving.generation import Form, GenerationContext, answer_to, prepare_answer
 from quintet.serving.providers.request import Asked, estimate_tokens
 from quintet.serving.structured_output import ANY_OBJECT, Grammar, Vocabulary, vocabulary_of
 from quintet.serving.tool_calls import CallFormat, CallReader, find_call_format
@@ -57,7 +56,7 @@ class ChatQuestion:
         """Whether some ids are to be likelier."""
         return bool(self.chat.logit_bias)
 
-    async def to_expert(self, engine: Engine, model: Model) -> Answer:
+    async def to_expert(self, context: GenerationContext, model: Model) -> Answer:
         """Put the base's template around it."""
         chat = self.chat
         _check_bias(model, chat.logit_bias)
@@ -65,9 +64,9 @@ class ChatQuestion:
         written = await _call_format(model, chat)
         form = Form(await _grammar(model, chat, written), _make_reader(chat, written), vocabulary)
         if written is None:
-            return await prepare_answer(engine, model, _messages(chat), chat.sampling, chat.stop, n=chat.n, form=form)
+            return await prepare_answer(context, model, _messages(chat), chat.sampling, chat.stop, n=chat.n, form=form)
         ids = await asyncio.to_thread(_ids_with_tools, model, chat)
-        return answer_to(engine, model, [ids], chat.sampling, chat.stop, n=chat.n, form=form, field="messages")
+        return answer_to(context, model, [ids], chat.sampling, chat.stop, n=chat.n, form=form, field="messages")
 
     def to_provider(self) -> Asked:
         """Pass on what it says, and what it asks of the answer."""
@@ -127,13 +126,15 @@ class TextQuestion:
         """Whether some ids are to be likelier, or a prompt is ids."""
         return bool(self.request.logit_bias) or not all(isinstance(prompt, str) for prompt in self.request.prompt)
 
-    async def to_expert(self, engine: Engine, model: Model) -> Answer:
+    async def to_expert(self, context: GenerationContext, model: Model) -> Answer:
         """Put nothing around it."""
         request = self.request
         _check_bias(model, request.logit_bias)
         form = Form(vocabulary=await _vocabulary(model) if request.logprobs is not None else None)
         prompts = await asyncio.to_thread(lambda: [_ids(model, prompt) for prompt in request.prompt])
-        return answer_to(engine, model, prompts, request.sampling, request.stop, n=request.n, form=form, field="prompt")
+        return answer_to(
+            context, model, prompts, request.sampling, request.stop, n=request.n, form=form, field="prompt"
+        )
 
     def to_provider(self) -> Asked:
         """Pass on the prompts."""

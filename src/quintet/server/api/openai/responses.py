@@ -26,7 +26,6 @@ from quintet.server.api.openai.schemas import (
     Usage,
 )
 from quintet.serving.answer import Answer, Call, Piece, SaidToken
-from quintet.serving.request_record import is_cached
 
 
 class Reply(ABC):
@@ -62,7 +61,7 @@ class Reply(ABC):
             choices=[self._choice(piece) for piece in pieces],
             usage=self.usage,
             system_fingerprint=self.answer.answerer.expert,
-            cached=is_cached(),
+            cached=self.answer.is_cached,
         )
 
     @abstractmethod

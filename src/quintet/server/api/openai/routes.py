@@ -19,7 +19,7 @@ from quintet.server.api.openai.schemas import (
     OpenAIModel,
     OpenAIModels,
 )
-from quintet.server.api.openai.stream import stream
+from quintet.server.api.openai.stream import EventStream
 from quintet.server.dependencies import Served
 from quintet.server.disconnect import while_connected
 from quintet.server.middleware.auth import NEEDS_KEY, ask
@@ -76,7 +76,7 @@ async def model(model: str, served: Served) -> OpenAIModel:
 )
 async def chat_completions(request: Request, response: Response, chat: ChatRequest, served: Served) -> Any:
     """Answer a conversation; as `auto`, by the department that it is for."""
-    return await while_connected(request, _answer(served, chat, ChatQuestion, ChatReply, response))
+    return await while_connected(request.receive, _answer(served, chat, ChatQuestion, ChatReply, response))
 
 
 @router.post(
@@ -88,7 +88,7 @@ async def chat_completions(request: Request, response: Response, chat: ChatReque
 )
 async def completions(request: Request, response: Response, completion: CompletionRequest, served: Served) -> Any:
     """Go on from each prompt."""
-    return await while_connected(request, _answer(served, completion, TextQuestion, TextReply, response))
+    return await while_connected(request.receive, _answer(served, completion, TextQuestion, TextReply, response))
 
 
 async def _answer(
@@ -100,7 +100,7 @@ async def _answer(
 ) -> Any:
     question = make_question(asked)
     if asked.model != AUTO:
-        return await _send(make_reply(asked, await find_answer(served, question)))
+        return await _send(served, make_reply(asked, await find_answer(served, question)))
     routing = await find_department(served, question.turns[::-1])
     answer: Answer
     if routing.model is None:
@@ -109,14 +109,16 @@ async def _answer(
     else:
         asked = asked.model_copy(update={"model": routing.model})
         answer = await find_answer(served, make_question(asked))
-    sent = await _send(make_reply(asked, answer))
+    sent = await _send(served, make_reply(asked, answer))
     headers = sent.headers if isinstance(sent, Response) else response.headers
     headers.update(routing_headers(routing))
     return sent
 
 
-async def _send(reply: Reply) -> Any:
-    return await stream(reply) if reply.request.stream else reply.whole(await reply.answer.whole())
+async def _send(served: Services, reply: Reply) -> Any:
+    if reply.request.stream:
+        return EventStream(reply, served.drain)
+    return reply.whole(await reply.answer.whole())
 
 
 def _check_takes(question: ChatQuestion | TextQuestion, said: str) -> None:

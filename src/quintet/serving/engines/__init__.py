@@ -1,1 +1,0 @@
-"""Engines around the engine."""

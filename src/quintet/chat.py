@@ -161,7 +161,9 @@ class ChatTranslator:
             [m[:turn] for m in conversations for turn, message in enumerate(m) if message.role == "assistant"],
             add_generation_prompt=True,
         )
-        of_row = _by_row(prompts, [sum(m.role == "assistant" for m in messages) for messages in conversations])
+        counts = [sum(m.role == "assistant" for m in messages) for messages in conversations]
+        left = iter(prompts)
+        of_row = [list(islice(left, count)) for count in counts]
         # Where each token stands is asked only when it is needed to find the earlier answers: it takes long.
         coded = self._tokenise(texts, with_offsets=len(prompts) > len(texts))
         return [self._mask(text, c, before) for text, c, before in zip(texts, coded, of_row, strict=True)]
@@ -211,7 +213,11 @@ class ChatTranslator:
     def _mask(self, text: _Rendered, coded: _Coded, prompts: list[_Rendered]) -> Encoded:
         """Return ids and labels of a conversation, given the rendered prompt of each answer."""
         spans = [span for span in text.spans if span.role == "assistant"]
-        starts = [_answer_start(text.text, span.start, p.text) for span, p in zip(spans, prompts, strict=True)]
+        # Where the assistant must speak by itself: after the prompt, when the text goes on from there.
+        starts = [
+            min(span.start, len(p.text)) if text.text.startswith(p.text) else span.start
+            for span, p in zip(spans, prompts, strict=True)
+        ]
         answer = self._seam(text, coded, prompts[-1])
         if answer is None:
             return self._joined(prompts[-1], text.text[starts[-1] : spans[-1].end], len(spans))
@@ -393,16 +399,6 @@ def _nth(ids: list[int], id_: int, count: int) -> int:
     except ValueError:
         return len(ids)
     return place
-
-
-def _by_row(prompts: list[_Rendered], counts: list[int]) -> list[list[_Rendered]]:
-    left = iter(prompts)
-    return [list(islice(left, count)) for count in counts]
-
-
-def _answer_start(text: str, content: int, prompt: str) -> int:
-    """Return where the assistant must speak by itself: after the prompt, when the text goes on from there."""
-    return min(content, len(prompt)) if text.startswith(prompt) else content
 
 
 def _fit(text: str, messages: Sequence[Message], frame: tuple[str, ...]) -> _Rendered | None:

@@ -14,16 +14,12 @@ def digest_files(*paths: Path) -> str:
     total = hashlib.sha256()
     for path in paths:
         total.update(path.name.encode() + b"\0")
-        total.update(_digest(path))
+        found, piece = hashlib.sha256(), bytearray(_PIECE)
+        with path.open("rb", buffering=0) as stream:
+            while length := stream.readinto(piece):
+                found.update(memoryview(piece)[:length])
+        total.update(found.digest())
     return total.hexdigest()
-
-
-def _digest(path: Path) -> bytes:
-    found, piece = hashlib.sha256(), bytearray(_PIECE)
-    with path.open("rb", buffering=0) as stream:
-        while length := stream.readinto(piece):
-            found.update(memoryview(piece)[:length])
-    return found.digest()
 
 
 def write_json(path: Path, value: object) -> None:

@@ -183,21 +183,17 @@ def ask(
     opened = Project.load(project)
     name = department or find_department(opened, question)
     if name != BASE:
-        _check_has_expert(opened, name)
+        section = opened.config.departments.get(name)
+        if section is not None and not section.has_expert:
+            raise ConfigError(
+                f"department {name!r} has no expert: {', '.join(section.answered_by)} answers for it, through a "
+                f"server: quintet serve {opened.root}"
+            )
         released_expert(opened, name)  # before the base is loaded, which takes a while
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
     answer = asyncio.run(_answer(opened, name, question, sampling, streamed=not as_json))
     if as_json:
         print_json(answer)
-
-
-def _check_has_expert(project: Project, department: str) -> None:
-    section = project.config.departments.get(department)
-    if section is not None and not section.has_expert:
-        raise ConfigError(
-            f"department {department!r} has no expert: {', '.join(section.answered_by)} answers for it, through a "
-            f"server: quintet serve {project.root}"
-        )
 
 
 async def _answer(

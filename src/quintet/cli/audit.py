@@ -1,7 +1,7 @@
 """`quintet audit`: who did what to experts, releases, keys and the running server, and when."""
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -11,9 +11,6 @@ from rich.table import Table
 from quintet.cli.console import HERE, AsJson, Folder, out, print_json
 from quintet.config import Project, lasting
 from quintet.errors import ConfigError
-
-if TYPE_CHECKING:
-    from quintet.registry.audit import Act
 
 
 def audit(
@@ -42,13 +39,20 @@ def audit(
         newest=limit,
     )
     if as_json:
-        print_json([_describe(one) for one in acts])
+        print_json([{**vars(one), "at": one.at.isoformat()} for one in acts])
         return
     table = Table(box=SIMPLE_HEAD)
     for heading in ("when", "who", "what", "to", "why", "details"):
         table.add_column(heading, no_wrap=heading in ("when", "to"))
     for one in acts:
-        table.add_row(*map(escape, _cells(one)))
+        version = "" if one.version is None else f"@{one.version}"
+        to = f"{one.department}{version}" if one.department else one.key_id or ""
+        details = ", ".join(
+            f"{name}: {_shown(value)}" for name, value in one.details.items() if value not in (None, [], "")
+        )
+        table.add_row(
+            *map(escape, [f"{one.at.astimezone():%Y-%m-%d %H:%M:%S}", one.who, one.act, to, one.reason or "", details])
+        )
     out.print(table if acts else "nothing of that kind was done yet")
 
 
@@ -61,18 +65,5 @@ def _moment(text: str) -> datetime:
         raise ConfigError(f"--since: expected 90d, 12h, or a date such as 2027-01-31, found {text!r}") from None
 
 
-def _cells(act: "Act") -> list[str]:
-    version = "" if act.version is None else f"@{act.version}"
-    to = f"{act.department}{version}" if act.department else act.key_id or ""
-    details = ", ".join(
-        f"{name}: {_shown(value)}" for name, value in act.details.items() if value not in (None, [], "")
-    )
-    return [f"{act.at.astimezone():%Y-%m-%d %H:%M:%S}", act.who, act.act, to, act.reason or "", details]
-
-
 def _shown(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _describe(act: "Act") -> dict[str, Any]:
-    return {**vars(act), "at": act.at.isoformat()}

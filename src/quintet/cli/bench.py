@@ -78,7 +78,9 @@ def training(
     for name, method in _runs(opened, department, methods):
         with err.status(f"Measuring {name} by {method}"):
             try:
-                row = _planned(opened, name, method) if plan_only else _trained(opened, name, method)
+                row = (
+                    _row(name, method, _estimate(opened, name, method)) if plan_only else _trained(opened, name, method)
+                )
             except QuintetError as error:
                 complain(f"{name} by {method} is not measured: {error}")
                 continue
@@ -107,25 +109,18 @@ def _machine() -> str:
     return gpus or f"{cpu['model']}, {cpu['cores']} cores"
 
 
-def _planned(project: Project, department: str, method: str) -> Row:
-    return _row(department, method, _estimate(project, department, method))
-
-
 def _trained(project: Project, department: str, method: str) -> Row:
     """Train and evaluate in a copy of the project, and return what was measured."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "project"
         shutil.copytree(project.root, copy, ignore=shutil.ignore_patterns("runs", "quintet.db*"))
-        _give_a_registry_of_its_own(copy / CONFIG_NAME)
+        config = copy / CONFIG_NAME
+        values = yaml.safe_load(config.read_text("utf-8"))
+        if values.pop("registry", None):
+            config.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
         expert = scores = _json("train", department, "-p", str(copy), "--json", "--method", method)[0]
         planned = _estimate(Project.load(copy), department, method)
     return _row(department, method, planned, expert, scores)
-
-
-def _give_a_registry_of_its_own(config: Path) -> None:
-    values = yaml.safe_load(config.read_text("utf-8"))
-    if values.pop("registry", None):
-        config.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
 
 def _estimate(project: Project, department: str, method: str) -> "Estimate":

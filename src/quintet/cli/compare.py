@@ -46,7 +46,13 @@ def compare(
     for heading in ("time", "MB", "F1", f"against {found[0].expert.method}", "95% interval"):
         table.add_column(heading, justify="right")
     for one in found:
-        table.add_row(*_compared(one, found[0]))
+        difference = f1_difference(one, found[0])
+        f1 = "" if one.evaluation is None else f"{one.evaluation.scores['expert']['f1']:.2f}"
+        beside = ("", "") if difference is None else (
+            f"{difference['mean']:+.2f}", f"{difference['low']:+.2f} to {difference['high']:+.2f}",
+        )  # fmt: skip
+        expert = one.expert
+        table.add_row(expert.method, expert.name, f"{expert.seconds:.0f} s", f"{expert.megabytes:.1f}", f1, *beside)
     out.print(table)
 
 
@@ -69,13 +75,3 @@ def f1_difference(one: Worth, first: Worth) -> "dict[str, float] | None":
     if one is first or one.evaluation is None or first.evaluation is None:
         return None
     return asdict(paired_interval(f1_of_each(one.evaluation), f1_of_each(first.evaluation), seed=SEED))
-
-
-def _compared(one: Worth, first: Worth) -> tuple[str, ...]:
-    difference = f1_difference(one, first)
-    f1 = "" if one.evaluation is None else f"{one.evaluation.scores['expert']['f1']:.2f}"
-    beside = ("", "") if difference is None else (
-        f"{difference['mean']:+.2f}", f"{difference['low']:+.2f} to {difference['high']:+.2f}",
-    )  # fmt: skip
-    expert = one.expert
-    return (expert.method, expert.name, f"{expert.seconds:.0f} s", f"{expert.megabytes:.1f}", f1, *beside)

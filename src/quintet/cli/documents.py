@@ -49,7 +49,9 @@ def from_documents(
     library, passages = _read(folder, max_words)
     outcome = None if settings is None else _draft(passages, target, settings, questions)
     if outcome is None:
-        _write_fill_in(passages, target)
+        from quintet.data.documents.drafting import write_fill_in
+
+        write_fill_in(passages, target)
     if as_json:
         print_json(_describe(library, passages, outcome, target))
         return
@@ -93,12 +95,6 @@ def _draft(passages: "list[Passage]", target: Path, settings: "TeacherSettings",
     with stoppable(kept), progress() as bars:
         task = bars.add_task("drafting", total=len(passages), note="passages")
         return draft(passages, target, settings, questions, lambda done, _: bars.update(task, completed=done))
-
-
-def _write_fill_in(passages: "list[Passage]", target: Path) -> None:
-    from quintet.data.documents.drafting import write_fill_in
-
-    write_fill_in(passages, target)
 
 
 def _tell_reading(library: "Library", passages: "list[Passage]") -> None:

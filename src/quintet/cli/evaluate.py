@@ -108,7 +108,7 @@ def measure(project: Project, expert: "Expert", *, again: bool) -> Worth:
     check_can_answer(project, expert)
     live = _comparable(project, live_expert(project, expert.department))
     found = None if again else read_evaluation(project, expert)
-    if found is None or not _is_beside(found, expert, live):
+    if found is None or not (live is None or live.name in (expert.name, found.names.get("live"))):
         with progress() as bars:
             found = evaluate(project, expert, _bar(bars, expert, "evaluating"), live)
             found = _ask_elsewhere(project, expert, found, bars)
@@ -171,11 +171,6 @@ def live_expert(project: Project, department: str) -> "Expert | None":
         return None if release is None else find_expert(project, f"{department}@{release.main}")
     except ModelError:
         return None  # its files are gone everywhere: nothing can be compared with it
-
-
-def _is_beside(evaluation: "Evaluation", expert: "Expert", live: "Expert | None") -> bool:
-    """Whether the evaluation compares with what is live now."""
-    return live is None or live.name in (expert.name, evaluation.names.get("live"))
 
 
 def results_table(found: Sequence[Worth]) -> Table:

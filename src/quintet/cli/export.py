@@ -17,7 +17,6 @@ from quintet.export.formats import Dtype, Format
 
 if TYPE_CHECKING:
     from quintet.export.exporting import Export
-    from quintet.export.low_rank import Fit
     from quintet.registry.experts import Expert
 
 
@@ -104,15 +103,6 @@ def _export_delta(project: Project, full: "Expert", rank: int, as_json: bool) ->
         print_json(describe(after) | values)
         return
     out.print(f"{delta.name} is {full.name} as a delta of rank {rank}", markup=False)
-    _tell_fit(fit)
-    if difference is not None:
-        out.print("F1 against {0}: {mean:+.2f}, 95% interval {low:+.2f} to {high:+.2f}".format(full.name, **difference))
-    out.print(results_table([before, after]))
-    tell_verdicts([after])
-    out.print(f"Next: {next_}", style="dim", soft_wrap=True, markup=False)
-
-
-def _tell_fit(fit: "Fit") -> None:
     out.print(
         f"Kept: {fit.kept:.1%} of what changed in {fit.layers} linear layers, by squared norm; "
         f"the least of {fit.worst_layer}: {fit.worst:.1%}", soft_wrap=True, markup=False,
@@ -120,6 +110,11 @@ def _tell_fit(fit: "Fit") -> None:
     if fit.not_held:
         shares = ", ".join(f"{kind} ({share:.1%})" for kind, share in fit.not_held.items())
         out.print(f"Not held, of all that changed: {shares}", soft_wrap=True, markup=False)
+    if difference is not None:
+        out.print("F1 against {0}: {mean:+.2f}, 95% interval {low:+.2f} to {high:+.2f}".format(full.name, **difference))
+    out.print(results_table([before, after]))
+    tell_verdicts([after])
+    out.print(f"Next: {next_}", style="dim", soft_wrap=True, markup=False)
 
 
 def _next_command(delta: Worth, full: "Expert", rank: int) -> str:

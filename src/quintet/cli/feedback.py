@@ -37,7 +37,11 @@ def from_feedback(
             soft_wrap=True,
         )
     else:
-        _tell_accepted(told)
+        pairs = f", and {told['pairs']} preferences to {told['preferences']}" if told["pairs"] else ""
+        out.print(
+            escape(f"Wrote {told['rows']} rows to {told['out']}{pairs}; {told['left_out']} were not accepted."),
+            soft_wrap=True,
+        )
 
 
 def _write_review(project: Project, department: str, target: Path) -> dict[str, object]:
@@ -74,11 +78,3 @@ def _write_accepted(reviewed: Path, target: Path) -> dict[str, object]:
         "pairs": len(accepted.pairs),
         "left_out": accepted.left_out,
     }
-
-
-def _tell_accepted(told: dict[str, object]) -> None:
-    pairs = f", and {told['pairs']} preferences to {told['preferences']}" if told["pairs"] else ""
-    out.print(
-        escape(f"Wrote {told['rows']} rows to {told['out']}{pairs}; {told['left_out']} were not accepted."),
-        soft_wrap=True,
-    )

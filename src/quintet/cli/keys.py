@@ -13,8 +13,6 @@ from quintet.config import Project, lasting
 from quintet.errors import ConfigError
 
 if TYPE_CHECKING:
-    from quintet.registry.audit import Act
-    from quintet.registry.budgets import Standing
     from quintet.registry.keys import Key
 
 
@@ -90,7 +88,12 @@ def list_(project: Folder = HERE, as_json: AsJson = False) -> None:
     for heading in ("id", "name", "opens", "used", "until"):
         table.add_column(heading, no_wrap=heading == "id")
     for key in found:
-        table.add_row(*map(escape, _cells(key)), style="dim" if _status(key) != "valid" else None)
+        opens = _opens(key) if key.roles == ("ask",) else f"{_opens(key)} ({', '.join(key.roles)})"
+        used = "\n".join(f"{one.used:,} of {one.budget}" for one in key.budgets)
+        until = _local(key.expires_at) if _status(key) == "valid" else _status(key)
+        table.add_row(
+            *map(escape, [key.id, key.name or "", opens, used, until]), style="dim" if _status(key) != "valid" else None
+        )
     out.print(table if found else "there is no key yet: quintet keys create")
 
 
@@ -130,7 +133,19 @@ def history(
 
     acts = read_key_acts(Project.load(project), key_id)
     if as_json:
-        print_json([_act(act) for act in acts])
+        print_json(
+            [
+                {
+                    "at": act.at.isoformat(),
+                    "who": act.who,
+                    "act": act.act,
+                    "key_id": act.key_id,
+                    "reason": act.reason,
+                    **act.details,
+                }
+                for act in acts
+            ]
+        )
         return
     table = Table(box=SIMPLE_HEAD)
     for heading in ("when", "who", "what", "id", "name", "why"):
@@ -189,13 +204,6 @@ def _local(moment: datetime | None) -> str:
     return f"{moment.astimezone():%Y-%m-%d %H:%M}" if moment else ""
 
 
-def _cells(key: "Key") -> list[str]:
-    opens = _opens(key) if key.roles == ("ask",) else f"{_opens(key)} ({', '.join(key.roles)})"
-    used = "\n".join(f"{one.used:,} of {one.budget}" for one in key.budgets)
-    until = _local(key.expires_at) if _status(key) == "valid" else _status(key)
-    return [key.id, key.name or "", opens, used, until]
-
-
 def _describe(key: "Key") -> dict[str, Any]:
     moments = {"created_at": key.created_at, "expires_at": key.expires_at, "revoked_at": key.revoked_at}
     return {
@@ -204,15 +212,6 @@ def _describe(key: "Key") -> dict[str, Any]:
         "status": _status(key),
         "departments": list(key.departments),
         "roles": list(key.roles),
-        "budgets": [_describe_budget(one) for one in key.budgets],
+        "budgets": [{**vars(one.budget), "used": one.used, "remaining": one.remaining} for one in key.budgets],
         **{name: moment.isoformat() if moment else None for name, moment in moments.items()},
     }
-
-
-def _describe_budget(standing: "Standing") -> dict[str, Any]:
-    return {**vars(standing.budget), "used": standing.used, "remaining": standing.remaining}
-
-
-def _act(act: "Act") -> dict[str, Any]:
-    return {"at": act.at.isoformat(), "who": act.who, "act": act.act, "key_id": act.key_id, "reason": act.reason,
-            **act.details}  # fmt: skip

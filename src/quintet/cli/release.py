@@ -64,7 +64,15 @@ def release_all(
     failures: list[tuple[str, QuintetError]] = []
     for one in found:
         try:
-            made = _release(project, one, reason, share, force)
+            from quintet.registry.releases import release as make_live
+
+            expert = one.expert
+            if not one.passed and not force:
+                blocked = [f"{verdict.rule}: {verdict.said}" for verdict in one.verdicts if not verdict.passed]
+                raise GateError(expert.name, blocked or ["it could not be measured"])
+            # What the gate would have let through anyway was not forced.
+            forced = not one.passed
+            made = make_live(project, expert.department, expert.version, reason=reason, forced=forced, share=share)
         except QuintetError as failure:
             complain(str(failure))
             failures.append((one.expert.name, failure))
@@ -97,18 +105,6 @@ def _newest(project: Project, department: str) -> str:
     method = project.training(department).method
     experts = [expert for expert in list_experts(project, department) if expert.method == method]
     return experts[-1].name if experts else department
-
-
-def _release(project: Project, found: Worth, reason: str | None, share: int, force: bool) -> "Release":
-    from quintet.registry.releases import release as make_live
-
-    expert = found.expert
-    if not found.passed and not force:
-        blocked = [f"{verdict.rule}: {verdict.said}" for verdict in found.verdicts if not verdict.passed]
-        raise GateError(expert.name, blocked or ["it could not be measured"])
-    # What the gate would have let through anyway was not forced.
-    forced = not found.passed
-    return make_live(project, expert.department, expert.version, reason=reason, forced=forced, share=share)
 
 
 Department = Annotated[str, typer.Argument(help="A department.", show_default=False)]

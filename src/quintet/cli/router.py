@@ -13,7 +13,7 @@ from quintet.config import Project
 from quintet.errors import QuintetError, RequestError
 
 if TYPE_CHECKING:
-    from quintet.router.measuring import RouterScores, Sent
+    from quintet.router.measuring import RouterScores
     from quintet.router.training import Trained
 
 router = typer.Typer(no_args_is_help=True, help="Find the department that a question is for.")
@@ -100,12 +100,6 @@ def _tell(scores: "RouterScores", max_error: float, handed_on: int) -> None:
     )
     if handed_on:
         out.print(f"{handed_on} rows whose answers name another department are left out", style="dim")
-    out.print(_curve(scores, max_error))
-    out.print(_confusion(scores))
-
-
-def _curve(scores: "RouterScores", max_error: float) -> Table:
-    """Return what is sent at each threshold, the chosen one among them."""
     table = Table(title="Sent to a department, by how sure it must be", box=SIMPLE_HEAD, title_justify="left")
     table.add_column("threshold", no_wrap=True)
     for heading in ("sent", "of those wrong", "nobody's sent"):
@@ -113,12 +107,11 @@ def _curve(scores: "RouterScores", max_error: float) -> Table:
     for at in sorted((*scores.curve, scores.chosen), key=lambda at: at.threshold):
         is_chosen = at is scores.chosen
         name = f"{at.threshold:.2f} (at most {max_error:.0%} wrong)" if is_chosen else f"{at.threshold:.2f}"
-        table.add_row(name, *_shares(at), style="bold" if is_chosen else "")
-    return table
-
-
-def _shares(at: "Sent") -> tuple[str, ...]:
-    return tuple(f"{share:.1%}" for share in (at.sent, at.wrong, at.nobodys))
+        table.add_row(
+            name, *(f"{share:.1%}" for share in (at.sent, at.wrong, at.nobodys)), style="bold" if is_chosen else ""
+        )
+    out.print(table)
+    out.print(_confusion(scores))
 
 
 def _confusion(scores: "RouterScores") -> Table:

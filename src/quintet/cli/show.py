@@ -46,7 +46,19 @@ def show(
     else:
         for preview in previews:
             out.print(preview.title, style="bold", soft_wrap=True, markup=False)
-            out.print(_drawn(preview), soft_wrap=True)
+            from quintet.data.preview_page import visible
+
+            text, trained = Text(), False
+            for token in preview.tokens:
+                if token.trained != trained:
+                    text.append("⟦" if token.trained else "⟧", TRAINED)
+                    trained = token.trained
+                elif text and not text.plain.endswith("\n"):
+                    text.append("│", EDGE)
+                text.append(visible(token.text), TRAINED if token.trained else REST)
+                text.append("\n" if "\n" in token.text else "")
+            text.append("⟧\n" if trained else "\n", TRAINED)
+            out.print(text, soft_wrap=True)
 
 
 def _previews(project: Project, department: str, row: int, count: int, held_out: bool) -> "list[Preview]":
@@ -85,23 +97,6 @@ def _fit(
         raise DataError(refused)
     fitter = Fitter(translator, context, project.department(department).too_long)
     return fitter.fit_all(row for row in rows if isinstance(row, Example)).examples
-
-
-def _drawn(preview: "Preview") -> Text:
-    """Return the tokens, a line of the text a line; what is trained stands in brackets where there is no colour."""
-    from quintet.data.preview_page import visible
-
-    text, trained = Text(), False
-    for token in preview.tokens:
-        if token.trained != trained:
-            text.append("⟦" if token.trained else "⟧", TRAINED)
-            trained = token.trained
-        elif text and not text.plain.endswith("\n"):
-            text.append("│", EDGE)
-        text.append(visible(token.text), TRAINED if token.trained else REST)
-        text.append("\n" if "\n" in token.text else "")
-    text.append("⟧\n" if trained else "\n", TRAINED)
-    return text
 
 
 def _describe(preview: "Preview") -> dict[str, object]:

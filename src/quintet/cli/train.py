@@ -168,17 +168,14 @@ class _Bars:
             err.print(f"{told.department:<12} {told.text}", style=style, soft_wrap=True, markup=False)
             return
         note = "" if told.loss is None else f"loss {told.loss:.3f}"
-        task = self._task(told)
+        key = (told.department, told.objective)
+        if key not in self._tasks:
+            what = "training" if told.objective == "sft" else "preferring"
+            self._tasks[key] = self._bars.add_task(f"{told.department:<12} {what}", total=None, note="")
+        task = self._tasks[key]
         if told.steps is not None and self._bars.tasks[task].total is None:
             self._bars.reset(task)  # the time to make it ready says nothing of the steps'
         self._bars.update(task, completed=told.step, total=told.steps, note=note)
-
-    def _task(self, step: "Step") -> "TaskID":
-        key = (step.department, step.objective)
-        if key not in self._tasks:
-            what = "training" if step.objective == "sft" else "preferring"
-            self._tasks[key] = self._bars.add_task(f"{step.department:<12} {what}", total=None, note="")
-        return self._tasks[key]
 
 
 @contextmanager

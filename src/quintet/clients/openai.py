@@ -106,7 +106,12 @@ class Endpoint:
                     raise EndpointError(
                         f"{self._said(response)}, {ATTEMPTS} times in a row; {self._settings.go_on}"
                     ) from None
-                wait = self._wait(response, attempt)
+                asked = retry_after(response.headers.get("retry-after"))
+                if asked is not None and asked > LONGEST_WAIT_S:
+                    raise EndpointError(
+                        f"{self._said(response)} and asks to wait {asked:.0f} s; {self._settings.go_on}"
+                    )
+                wait = _back_off(attempt) if asked is None else asked
             await self._sleep(wait)
         raise AssertionError("the last attempt returns or raises")
 
@@ -117,12 +122,6 @@ class Endpoint:
         if isinstance(error, httpx.ReadTimeout):
             return UnusableAnswerError(f"{address} took longer than {TIMEOUT_S:.0f} s, {ATTEMPTS} times in a row")
         return EndpointError(f"{address} gave no answer: {shown}; see that it runs, then {self._settings.go_on}")
-
-    def _wait(self, response: "httpx.Response", attempt: int) -> float:
-        asked = retry_after(response.headers.get("retry-after"))
-        if asked is not None and asked > LONGEST_WAIT_S:
-            raise EndpointError(f"{self._said(response)} and asks to wait {asked:.0f} s; {self._settings.go_on}")
-        return _back_off(attempt) if asked is None else asked
 
     def _raise_for_status(self, response: "httpx.Response") -> None:
         status, said, settings = response.status_code, self._said(response), self._settings

@@ -132,7 +132,10 @@ def _check_answerers(name: str, config: Config, tree: yaml.Node | None, path: Pa
     for place, source in enumerate(own.answered_by):
         start = f"{path}:{_line_of(tree, (*where, place))}: {'.'.join(where)}: "
         if source != EXPERT and source not in config.providers:
-            problems.append(start + _unknown(source, [EXPERT, *config.providers]))
+            known = [EXPERT, *config.providers]
+            near = difflib.get_close_matches(source, known, 1)
+            meant = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            problems.append(start + f"there is no provider {source!r}; {meant}")
         elif source in own.answered_by[:place]:
             problems.append(f"{start}{source!r} stands twice; name each once")
     if own.has_expert and own.data is None:
@@ -151,12 +154,6 @@ def _check_providers(config: Config, tree: yaml.Node | None, path: Path) -> list
     ]
 
 
-def _unknown(source: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(source, known, 1)
-    meant = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-    return f"there is no provider {source!r}; {meant}"
-
-
 def _explain(error: ValidationError, tree: yaml.Node | None, path: Path, prefix: tuple[str | int, ...]) -> list[str]:
     """Return one line for each problem: file, line, key, what was expected and found, the nearest key."""
     lines = []
@@ -173,14 +170,13 @@ def _explain(error: ValidationError, tree: yaml.Node | None, path: Path, prefix:
         elif problem["type"].startswith("byte_size"):
             lines.append(f"{start}expected a size such as 4GB or 512MB, found {problem['input']!r}")
         else:
-            found = "something else" if _may_be_secret(where) else repr(problem["input"])
+            found = (
+                "something else"
+                if where[0] == "registry" or where in (("serving", "cache"), ("serving", "cache", "store"))
+                else repr(problem["input"])
+            )
             lines.append(f"{start}{problem['msg'].lower()}, found {found}")
     return lines
-
-
-def _may_be_secret(where: tuple[str | int, ...]) -> bool:
-    """Whether there may be a URL at that place, which may hold a password."""
-    return where[0] == "registry" or where in (("serving", "cache"), ("serving", "cache", "store"))
 
 
 def _unknown_key(key: str, known: list[str]) -> str:

@@ -6,7 +6,7 @@ Rows are streamed: of each, a few numbers are kept, so that a file larger than t
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -82,7 +82,17 @@ class _Checker:
         report.near_duplicates = None if self._near is None else Finding()
         reader = Reader(path, self._settings.format)
         for batch in _batches(reader, BATCH):
-            self._take(batch, report)
+            for refusal in (row for row in batch if isinstance(row, Refusal)):
+                report.refused.add(refusal.place, refusal.reason)
+            examples = [row for row in batch if isinstance(row, Example)]
+            for example, size in zip(examples, self._fitter.measure(examples), strict=True):
+                if isinstance(size, Refusal):
+                    report.refused.add(size.place, size.reason)
+                elif size.tokens <= self._fitter.context or not self._refuses(example, size.tokens, report):
+                    report.accepted += 1
+                    self._tokens.append(size.tokens)
+                    self._trained_tokens.append(size.trained)
+                    self._note(example, report)
             if self._progress is not None:
                 self._progress(report.rows)
         report.shapes, report.unused_columns = dict(reader.shapes), dict(reader.unused)
@@ -91,19 +101,6 @@ class _Checker:
         report.lengths = _lengths(self._tokens, self._trained_tokens)
         self._seen.report(report)
         return report
-
-    def _take(self, batch: Sequence[Example | Refusal], report: FileReport) -> None:
-        for refusal in (row for row in batch if isinstance(row, Refusal)):
-            report.refused.add(refusal.place, refusal.reason)
-        examples = [row for row in batch if isinstance(row, Example)]
-        for example, size in zip(examples, self._fitter.measure(examples), strict=True):
-            if isinstance(size, Refusal):
-                report.refused.add(size.place, size.reason)
-            elif size.tokens <= self._fitter.context or not self._refuses(example, size.tokens, report):
-                report.accepted += 1
-                self._tokens.append(size.tokens)
-                self._trained_tokens.append(size.trained)
-                self._note(example, report)
 
     def _refuses(self, example: Example, tokens: int, report: FileReport) -> bool:
         """Report a row over the context, and say whether the department's policy refuses it."""
@@ -117,7 +114,14 @@ class _Checker:
     def _note(self, example: Example, report: FileReport) -> None:
         prompt = normal(example.prompt)
         if self._trained is not None:
-            self._find_leak(prompt, example, self._trained)
+            if self._trained._seen.holds(prompt):
+                self.leaks.add(
+                    example.place, "this held-out question is also trained on; remove it from one of the two"
+                )
+            elif self._trained._near is not None and self.near_leaks is not None:
+                similar = self._trained._near.find(prompt)
+                if similar is not None:
+                    self.near_leaks.add(example.place, f"almost the trained question of {similar}")
         if self._near is not None and report.near_duplicates is not None and not self._seen.holds(prompt):
             earlier = self._near.add(example.place, prompt)
             if earlier is not None:
@@ -126,15 +130,11 @@ class _Checker:
         self.groups.setdefault(class_of(example), Counter())[_digest(example.group)] += 1
         for column, value in example.labels:
             self._labels.setdefault(column, Counter())[value] += 1
-        _look_inside(example, report)
-
-    def _find_leak(self, prompt: str, example: Example, trained: "_Checker") -> None:
-        if trained._seen.holds(prompt):
-            self.leaks.add(example.place, "this held-out question is also trained on; remove it from one of the two")
-        elif trained._near is not None and self.near_leaks is not None:
-            similar = trained._near.find(prompt)
-            if similar is not None:
-                self.near_leaks.add(example.place, f"almost the trained question of {similar}")
+        for text in _texts(example):
+            for found in find_personal(text):
+                report.personal.setdefault(found.kind, Finding()).add(example.place, found.excerpt)
+            for trouble in find_encoding_trouble(text):
+                report.encoding.add(example.place, trouble)
 
 
 class _Seen:
@@ -176,14 +176,6 @@ class _Seen:
     def _place(self, row: int) -> Place:
         file, unit = list(self._names)[self._files[row]]
         return Place(file, self._numbers[row], unit)
-
-
-def _look_inside(example: Example, report: FileReport) -> None:
-    for text in _texts(example):
-        for found in find_personal(text):
-            report.personal.setdefault(found.kind, Finding()).add(example.place, found.excerpt)
-        for trouble in find_encoding_trouble(text):
-            report.encoding.add(example.place, trouble)
 
 
 def _texts(example: Example) -> list[str]:

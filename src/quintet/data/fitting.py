@@ -100,7 +100,8 @@ class Fitter:
         longest, low, high = None, 1, len(example.question)
         while low <= high:
             middle = (low + high) // 2
-            candidate = _with_question(example, example.question[:middle])
+            *before, _, answer = example.messages
+            candidate = _with_messages(example, (*before, Message("user", example.question[:middle]), answer))
             if candidate.question.strip() and self._length(candidate) <= self.context:
                 longest, low = candidate, middle + 1
             else:
@@ -135,8 +136,3 @@ def _refuse(_: Example) -> list[Example]:
 
 def _with_messages(example: Example, messages: tuple[Message, ...]) -> Example:
     return replace(example, messages=messages)
-
-
-def _with_question(example: Example, question: str) -> Example:
-    *before, _, answer = example.messages
-    return _with_messages(example, (*before, Message("user", question), answer))

@@ -171,7 +171,7 @@ def _csv(file: Path) -> Iterator[Row | Refusal]:
         # Bytes that are no UTF-8 become lone surrogates, so that one bad row does not hide those after it.
         text = (line.decode("utf-8", "surrogateescape") for line in _text_lines(stream, file))
         first = next(text, "")
-        reader = csv.reader(_after(first, text), delimiter=_delimiter(first), strict=True)
+        reader = csv.reader(_after(first, text), delimiter=max(",;\t", key=first.count), strict=True)
         header = _header(reader, file)
         while True:
             place = Place(file, reader.line_num + 1)
@@ -196,11 +196,6 @@ def _text_lines(stream: BinaryIO, file: Path) -> Iterator[bytes]:
 def _after(first: str, rest: Iterator[str]) -> Iterator[str]:
     yield first
     yield from rest
-
-
-def _delimiter(header: str) -> str:
-    """Return what separates the fields of the header: spreadsheets write commas, semicolons or tabs."""
-    return max(",;\t", key=header.count)
 
 
 def _header(reader: Any, file: Path) -> list[str]:

@@ -47,7 +47,14 @@ def to_example(values: Mapping[str, Any], place: Place, shape: Shape, settings: 
     """Return the example of a row; raise RowError naming field, what was found, and the fix."""
     fields = _named(values, shape, settings)
     draft = shape.read(fields, settings)
-    _check_turns(draft.messages)
+    roles = [m.role for m in draft.messages if m.role != "system"]
+    expected = ["user", "assistant"] * (len(roles) // 2)
+    if not roles or roles != expected or any(m.role == "system" for m in draft.messages[1:]):
+        found = ", ".join(m.role for m in draft.messages)
+        raise RowError(
+            f"field 'messages': expected an optional system turn, then user and assistant in turn, ending with "
+            f"assistant; found {found[:200] + '...' if len(found) > 200 else found or 'no turns'}"
+        )
     # Paraphrases of one question share their answer, so the answer names the group when nothing else does.
     group = draft.group or draft.messages[-1].content
     if fields.get("group") not in (None, ""):
@@ -134,17 +141,6 @@ def _missing(field: str, shape: Shape, columns: frozenset[str], settings: Format
 
 def _listed(columns: Iterable[str]) -> str:
     return ", ".join(map(repr, sorted(columns))) or "none"
-
-
-def _check_turns(messages: tuple[Message, ...]) -> None:
-    roles = [m.role for m in messages if m.role != "system"]
-    expected = ["user", "assistant"] * (len(roles) // 2)
-    if not roles or roles != expected or any(m.role == "system" for m in messages[1:]):
-        found = ", ".join(m.role for m in messages)
-        raise RowError(
-            f"field 'messages': expected an optional system turn, then user and assistant in turn, ending with "
-            f"assistant; found {found if len(found) < 200 else found[:200] + '...' or 'no turns'}"
-        )
 
 
 def _pair(question: str, answer: str) -> Read:

@@ -173,7 +173,23 @@ class MixedEngine:
     def _run(self) -> None:
         try:
             while self._has_work():
-                self._exchange_experts()
+                with self._changed:
+                    waiting = [(sequence, sequence.expert) for sequence in self._scheduler.outside if sequence.expert]
+                    needed = {*(expert for _, expert in waiting), *self._loads.values()}
+                    ends = self._exchange.turn(needed, self._scheduler.used)
+                    self._stirred = bool(ends)
+                    for sequence, expert in waiting:
+                        if expert in ends:
+                            error = ends[expert]
+                            try:
+                                if error:
+                                    raise error
+                                self._fit(sequence, self._residency.use(expert) or 0)
+                                self._scheduler.let_in(sequence)
+                            except QuintetError as problem:
+                                self._scheduler.remove(sequence)
+                                tell_all([(self._readers[sequence], problem)])
+                    self._end_loads(ends)
                 began = time.perf_counter()
                 step = self._plan()
                 if step.work:
@@ -198,29 +214,6 @@ class MixedEngine:
                 dropped = self._scheduler.drop_waiting()
                 tell_all([(self._readers[sequence], EngineStoppedError()) for sequence in dropped])
             return not self._closing or self._scheduler.begun > 0
-
-    def _exchange_experts(self) -> None:
-        """Bring experts in that are waited for, and those out that are in the way."""
-        with self._changed:
-            waiting = [(sequence, sequence.expert) for sequence in self._scheduler.outside if sequence.expert]
-            needed = {*(expert for _, expert in waiting), *self._loads.values()}
-            ends = self._exchange.turn(needed, self._scheduler.used)
-            self._stirred = bool(ends)
-            for sequence, expert in waiting:
-                if expert in ends:
-                    self._let_in(sequence, expert, ends[expert])
-            self._end_loads(ends)
-
-    def _let_in(self, sequence: Sequence, expert: str, error: QuintetError | None) -> None:
-        """Queue a sequence whose expert is in memory, or tell its reader why it will not be."""
-        try:
-            if error:
-                raise error
-            self._fit(sequence, self._residency.use(expert) or 0)
-            self._scheduler.let_in(sequence)
-        except QuintetError as problem:
-            self._scheduler.remove(sequence)
-            tell_all([(self._readers[sequence], problem)])
 
     def _end_loads(self, ends: Mapping[str, Exception | None]) -> None:
         """Tell those who asked for no more than that an expert is loaded."""

@@ -26,14 +26,6 @@ def paired_interval(expert: Sequence[float], other: Sequence[float], *, seed: in
     Raises ValueError when there are no items, when there are not as many of both, when a score is not finite, and when
     there is nothing to resample.
     """
-    differences = _differences(expert, other)
-    if resamples < 1:
-        raise ValueError(f"expected at least one resample, found {resamples}")
-    low, high = np.quantile(_resampled_means(differences, seed, resamples), TAILS)
-    return Interval(float(differences.mean()), float(low), float(high))
-
-
-def _differences(expert: Sequence[float], other: Sequence[float]) -> NDArray[np.float64]:
     if len(expert) == 0 or len(expert) != len(other):
         found = f"{len(expert)} of the expert and {len(other)} of the other"
         raise ValueError(f"expected the scores of both on the same items, at least one, found {found}")
@@ -42,11 +34,8 @@ def _differences(expert: Sequence[float], other: Sequence[float]) -> NDArray[np.
         item = int(np.argmin(np.isfinite(scores).all(axis=0)))
         raise ValueError(f"expected finite scores, found {expert[item]} and {other[item]} at item {item}")
     differences: NDArray[np.float64] = scores[0] - scores[1]
-    return differences
-
-
-def _resampled_means(differences: NDArray[np.float64], seed: int, resamples: int) -> NDArray[np.float64]:
-    """Return the mean of each resample, `[resamples]`."""
+    if resamples < 1:
+        raise ValueError(f"expected at least one resample, found {resamples}")
     rng = np.random.default_rng(seed)
     items = len(differences)
     rows = max(1, DRAWS_AT_ONCE // items)
@@ -55,7 +44,8 @@ def _resampled_means(differences: NDArray[np.float64], seed: int, resamples: int
         stop = min(start + rows, resamples)
         drawn = rng.integers(items, size=(stop - start, items), dtype=np.int32)
         means[start:stop] = differences[drawn].mean(axis=1)
-    return means
+    low, high = np.quantile(means, TAILS)
+    return Interval(float(differences.mean()), float(low), float(high))
 
 
 def outcomes(expert_f1: Sequence[float], other_f1: Sequence[float]) -> Outcomes:

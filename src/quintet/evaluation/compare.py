@@ -122,7 +122,10 @@ def held_out_examples(project: Project, expert: Expert) -> list[Example]:
     what they were, so that it can be told that none of them is among these.
     """
     settings = project.department(expert.department)
-    if settings.eval_data is None or _trained_digest(project, expert) != expert.data_digest:
+    if (
+        settings.eval_data is None
+        or data_digest(project, expert.department, with_preferences=expert.objective == "dpo") != expert.data_digest
+    ):
         return read_examples(expert.held_out)
     source = base_model.locate(project.config.base_model, project.root)
     translator = ChatTranslator(base_model.load_tokenizer(str(expert.folder)))
@@ -143,10 +146,6 @@ def f1_of_each(evaluation: Evaluation, key: str = EXPERT) -> list[float]:
 
 def _metric(project: Project, expert: Expert) -> str:
     return project.gate(expert.department).metric
-
-
-def _running_base(project: Project) -> str:
-    return base_model.base_digest(base_model.locate(project.config.base_model, project.root))
 
 
 def counter(progress: Progress | None, total: int) -> Callable[[int], None]:
@@ -188,10 +187,6 @@ def _measure_pairs(project: Project, expert: Expert, base: Any, translator: Chat
     return measure_preferences(load_expert_model(expert.folder, base), start, pairs, translator)
 
 
-def _trained_digest(project: Project, expert: Expert) -> str:
-    return data_digest(project, expert.department, with_preferences=expert.objective == "dpo")
-
-
 def _identity(project: Project, expert: Expert, examples: Sequence[Example]) -> str:
     """Return the digest of all that an evaluation depends on, but for the release that is live meanwhile."""
     asked = [
@@ -202,7 +197,7 @@ def _identity(project: Project, expert: Expert, examples: Sequence[Example]) -> 
         FORMAT,
         expert.digest,
         expert.base_digest,
-        _running_base(project),
+        base_model.base_digest(base_model.locate(project.config.base_model, project.root)),
         served_precision(project).precision,
         _metric(project, expert),
         asked,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from quintet.chat import ChatTranslator, Encoded
+from quintet.chat import ChatTranslator
 from quintet.config import Project
 from quintet.evaluation.compare import held_out_examples
 from quintet.evaluation.general import encode_general
@@ -30,7 +30,10 @@ def measure_forgetting(
         expert.check_base(base_model.base_digest(source), project.config.base_model)
     base = base_model.load_model(source, base_model.pick_device())
     translator = ChatTranslator(base_model.load_tokenizer(source))
-    sets = {e.department: _encode(translator, project, e) for e in experts}
+    sets = {
+        e.department: translator.encode_examples([example.messages for example in held_out_examples(project, e)])
+        for e in experts
+    }
     sets[GENERAL_SET] = encode_general(project, translator)
 
     def measure(model: Any) -> tuple[float, ...]:
@@ -44,7 +47,3 @@ def measure_forgetting(
         base=measure(base),
         perplexity=tuple(measure(load_expert_model(expert.folder, base)) for expert in experts),
     )
-
-
-def _encode(translator: ChatTranslator, project: Project, expert: Expert) -> list[Encoded]:
-    return translator.encode_examples([example.messages for example in held_out_examples(project, expert)])

@@ -64,6 +64,12 @@ def forgetting_page(title: str, matrix: ForgettingMatrix, company: str = "") -> 
         Row(expert, _cells(expert, perplexities, matrix))
         for expert, perplexities in zip(matrix.experts, matrix.perplexity, strict=True)
     ]
+    found = [
+        (row.name, one, cell)
+        for row in rows
+        for one, cell in zip(matrix.sets, row.cells, strict=True)
+        if cell.shade.startswith("worse")
+    ]
     return render(
         "forgetting.html.jinja",
         title=title,
@@ -71,7 +77,7 @@ def forgetting_page(title: str, matrix: ForgettingMatrix, company: str = "") -> 
         sets=matrix.sets,
         base=Row("base", tuple(Cell(value, value, own=False) for value in matrix.base)),
         rows=rows,
-        worst=_worst(rows, matrix.sets),
+        worst=max(found, key=lambda entry: entry[2].ratio, default=None),
         steps=STEPS,
         legend=[_key(step) for step in range(-STEPS, STEPS + 1)],
     )
@@ -104,14 +110,3 @@ def _cells(expert: str, perplexities: tuple[float, ...], matrix: ForgettingMatri
     department = expert.rpartition("@")[0]
     columns = zip(matrix.sets, perplexities, matrix.base, strict=True)
     return tuple(Cell(value, base, own=name == department) for name, value, base in columns)
-
-
-def _worst(rows: list[Row], sets: tuple[str, ...]) -> tuple[str, str, Cell] | None:
-    """Return expert, set and cell of the largest ratio that has a colour for worse."""
-    found = [
-        (row.name, one, cell)
-        for row in rows
-        for one, cell in zip(sets, row.cells, strict=True)
-        if cell.shade.startswith("worse")
-    ]
-    return max(found, key=lambda entry: entry[2].ratio, default=None)

@@ -13,7 +13,9 @@ def judge(evaluation: Evaluation, rules: GateConfig) -> tuple[Verdict, ...]:
 
 def _verdicts(evaluation: Evaluation, rules: GateConfig) -> Iterator[Verdict]:
     if rules.questions is not None:
-        yield _has_questions(evaluation, rules.questions)
+        found = len(evaluation.items)
+        said = f"it was measured on {found} held-out questions, where {rules.questions} are the fewest that may decide"
+        yield Verdict("questions", found >= rules.questions, found, rules.questions, said)
     if rules.better_than_base:
         yield _better_than_base(evaluation, rules.metric)
     if rules.specific and evaluation.specificity is not None:
@@ -24,12 +26,6 @@ def _verdicts(evaluation: Evaluation, rules: GateConfig) -> Iterator[Verdict]:
         yield _ends_its_turn(evaluation, rules.ended)
     if rules.general_perplexity is not None:
         yield _forgets_little(evaluation, rules.general_perplexity)
-
-
-def _has_questions(evaluation: Evaluation, least: int) -> Verdict:
-    found = len(evaluation.items)
-    said = f"it was measured on {found} held-out questions, where {least} are the fewest that may decide"
-    return Verdict("questions", found >= least, found, least, said)
 
 
 def _better_than_base(evaluation: Evaluation, metric: str) -> Verdict:

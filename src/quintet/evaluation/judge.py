@@ -93,7 +93,13 @@ def judge_evaluation(
     used, or takes no question.
     """
     others = [key for key in evaluation.names if key != EXPERT]
-    pairs = {other: _pairs(evaluation, other) for other in others}
+    pairs = {
+        other: [
+            _Pair(item.question, item.reference, *(without_thoughts(item.answers[key].text) for key in (EXPERT, other)))
+            for item in evaluation.items
+        ]
+        for other in others
+    }
     to_ask = dict.fromkeys(pair for found in pairs.values() for pair in found if not pair.same)
     verdicts = asyncio.run(_Hearing(len(to_ask), progress).judge(to_ask, settings))
     judged = {
@@ -101,13 +107,6 @@ def judge_evaluation(
         for other, found in pairs.items()
     }
     return replace(evaluation, judged=judged)
-
-
-def _pairs(evaluation: Evaluation, other: str) -> list[_Pair]:
-    return [
-        _Pair(item.question, item.reference, *(without_thoughts(item.answers[key].text) for key in (EXPERT, other)))
-        for item in evaluation.items
-    ]
 
 
 class _Hearing:
@@ -135,16 +134,15 @@ class _Hearing:
         try:
             reply = await endpoint.ask(SYSTEM, prompt)
         except UnusableAnswerError as error:
-            self._refuse(error)
+            # Counted, or a judge that takes no question at all would look like one that cannot be read.
+            self._refusals_in_a_row += 1
+            if (count := self._refusals_in_a_row) == min(REFUSALS_IN_A_ROW, 2 * self._total):
+                raise EndpointError(
+                    f"{count} questions in a row came to nothing: {error}; try another judge"
+                ) from error
             return None
         self._refusals_in_a_row = 0
         return read_verdict(reply)
-
-    def _refuse(self, error: UnusableAnswerError) -> None:
-        """Count it; a judge that takes no question at all would else look like one that cannot be read."""
-        self._refusals_in_a_row += 1
-        if (count := self._refusals_in_a_row) == min(REFUSALS_IN_A_ROW, 2 * self._total):
-            raise EndpointError(f"{count} questions in a row came to nothing: {error}; try another judge")
 
 
 def read_verdict(reply: str) -> str | None:

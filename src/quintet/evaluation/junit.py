@@ -15,7 +15,19 @@ def junit_xml(results: Sequence[tuple[Evaluation, Sequence[Verdict]]]) -> str:
     """Return a test suite for each evaluation, a test case for each rule, and the expert's scores as properties."""
     root = _add(None, "testsuites", name="quintet", **_counts([v for _, verdicts in results for v in verdicts]))
     for evaluation, verdicts in results:
-        _add_suite(root, evaluation, verdicts)
+        name = evaluation.names.get(EXPERT, EXPERT)
+        suite = _add(root, "testsuite", name=f"quintet gate {name}", **_counts(verdicts), skipped=0)
+        properties = _add(suite, "properties")
+        for key, value in _properties(evaluation).items():
+            _add(properties, "property", name=key, value=value)
+        for verdict in verdicts:
+            case = _add(suite, "testcase", classname=f"quintet.gate.{name}", name=verdict.rule)
+            numbers = f"found {plain(verdict.found)}, limit {plain(verdict.limit)}"
+            words = f"{_writable(verdict.said)}\n{numbers}"
+            if verdict.passed:
+                _add(case, "system-out").text = words
+            else:
+                _add(case, "failure", type=verdict.rule, message=verdict.said).text = words
     ET.indent(root)
     written: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
     return written.decode("utf-8") + "\n"
@@ -23,16 +35,6 @@ def junit_xml(results: Sequence[tuple[Evaluation, Sequence[Verdict]]]) -> str:
 
 def _counts(verdicts: Sequence[Verdict]) -> dict[str, int]:
     return {"tests": len(verdicts), "failures": sum(not verdict.passed for verdict in verdicts), "errors": 0}
-
-
-def _add_suite(root: ET.Element, evaluation: Evaluation, verdicts: Sequence[Verdict]) -> None:
-    name = evaluation.names.get(EXPERT, EXPERT)
-    suite = _add(root, "testsuite", name=f"quintet gate {name}", **_counts(verdicts), skipped=0)
-    properties = _add(suite, "properties")
-    for key, value in _properties(evaluation).items():
-        _add(properties, "property", name=key, value=value)
-    for verdict in verdicts:
-        _add_case(suite, name, verdict)
 
 
 def _properties(evaluation: Evaluation) -> dict[str, object]:
@@ -48,16 +50,6 @@ def _properties(evaluation: Evaluation) -> dict[str, object]:
             for metric, value in scores.items()
         },
     }
-
-
-def _add_case(suite: ET.Element, name: str, verdict: Verdict) -> None:
-    case = _add(suite, "testcase", classname=f"quintet.gate.{name}", name=verdict.rule)
-    numbers = f"found {plain(verdict.found)}, limit {plain(verdict.limit)}"
-    words = f"{_writable(verdict.said)}\n{numbers}"
-    if verdict.passed:
-        _add(case, "system-out").text = words
-    else:
-        _add(case, "failure", type=verdict.rule, message=verdict.said).text = words
 
 
 def _add(parent: ET.Element | None, tag: str, **attributes: object) -> ET.Element:

@@ -44,12 +44,12 @@ def is_label(answer: str, reference: str) -> float:
 
 
 def _read(text: str) -> str:
-    inside = [place for place, character in enumerate(text) if not _is_around(character)]
+    inside = [
+        place
+        for place, character in enumerate(text)
+        if not (character in _MARKS or character.isspace() or category(character) in _QUOTES_AND_BRACKETS)
+    ]
     return text[inside[0] : inside[-1] + 1].casefold() if inside else ""
-
-
-def _is_around(character: str) -> bool:
-    return character in _MARKS or character.isspace() or category(character) in _QUOTES_AND_BRACKETS
 
 
 def _number(labels: Sequence[str]) -> dict[str, int]:

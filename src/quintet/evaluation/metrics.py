@@ -71,17 +71,12 @@ def rouge_l(answer: str, reference: str) -> float:
     found, wanted = (_ROUGE_WORD.findall(text.lower()) for text in (answer, reference))
     if not found or not wanted:
         return 0.0
-    return 2 * _common_length(found, wanted) / (len(found) + len(wanted))
-
-
-def _common_length(one: Sequence[str], other: Sequence[str]) -> int:
-    """Return the length of the longest common subsequence, row by row of the textbook's table."""
-    row = [0] * (len(other) + 1)
-    for word in one:
+    row = [0] * (len(wanted) + 1)
+    for word in found:
         above, row = row, [0]
-        for column, against in enumerate(other):
+        for column, against in enumerate(wanted):
             row.append(above[column] + 1 if word == against else max(above[column + 1], row[column]))
-    return row[-1]
+    return 2 * row[-1] / (len(found) + len(wanted))
 
 
 def chrf(answer: str, reference: str) -> float:

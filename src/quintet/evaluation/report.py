@@ -278,8 +278,15 @@ def _labels(
     labels: Mapping[str, LabelScores], contestants: Sequence[Contestant]
 ) -> list[tuple[Contestant, LabelScores, list[list[Cell]]]]:
     """Return each contestant's scores and shaded confusion matrix."""
-    return [(one, labels[one.key], _shade(labels[one.key])) for one in contestants if one.key in labels]
-
-
-def _shade(scores: LabelScores) -> list[list[Cell]]:
-    return [[Cell(count, -(-SHADES * count // (sum(row) or 1))) for count in row] for row in scores.confusion]
+    return [
+        (
+            one,
+            labels[one.key],
+            [
+                [Cell(count, -(-SHADES * count // (sum(row) or 1))) for count in row]
+                for row in labels[one.key].confusion
+            ],
+        )
+        for one in contestants
+        if one.key in labels
+    ]

@@ -31,7 +31,9 @@ class Axis:
     @property
     def ticks(self) -> list[Tick]:
         """At most six round numbers, zero among them when the axis has it."""
-        step = _round_step((self.high - self.low) / 5)
+        least = (self.high - self.low) / 5
+        power = 10.0 ** floor(log10(least))
+        step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
         decimals = max(0, -floor(log10(step)))
         return [
             Tick(self.place(n * step), _signed(n * step, decimals))
@@ -61,11 +63,10 @@ def histograms(series: Sequence[Sequence[float]]) -> list[list[Bar]]:
     """Return one histogram over 0 to 1 for each series, all on the scale of the tallest bin."""
     counts = [_counts(values) for values in series]
     tallest = max((count for row in counts for count in row), default=0) or 1
-    return [[_bar(at, count, tallest) for at, count in enumerate(row)] for row in counts]
-
-
-def _bar(at: int, count: int, tallest: int) -> Bar:
-    return Bar(at / BINS, (at + 1) / BINS, count, round(100 * count / tallest, 1))
+    return [
+        [Bar(at / BINS, (at + 1) / BINS, count, round(100 * count / tallest, 1)) for at, count in enumerate(row)]
+        for row in counts
+    ]
 
 
 def _counts(values: Sequence[float]) -> list[int]:
@@ -75,11 +76,6 @@ def _counts(values: Sequence[float]) -> list[int]:
             # A hair is added, so that 0.3 falls into the bin it opens whatever its last bit says.
             counts[min(BINS - 1, max(0, int(value * BINS + 1e-9)))] += 1
     return counts
-
-
-def _round_step(least: float) -> float:
-    power = 10.0 ** floor(log10(least))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
 
 
 def _signed(value: float, decimals: int) -> str:

@@ -60,7 +60,12 @@ def make_delta(project: Project, full: Expert, rank: int, progress: Progress | N
     parts, fit = decompose(base, base_model.load_model(str(full.folder), "cpu", dtype), rank, progress)
     with _new_run(project, full) as run:
         _write_settings(project, full, fit, fingerprint, run)
-        staged = _copy_tokenizer(full, run / "expert.part")
+        folder = run / "expert.part"
+        folder.mkdir()
+        for file in full.folder.iterdir():
+            if file.is_file() and file.name not in (*full.files, EXPERT_FILE, MODEL_CARD):
+                shutil.copyfile(file, folder / file.name)
+        staged = folder
         write_adapter(parts, rank, project.config.base_model, dtype, staged)
         look_up(project, full.name)  # raises if it was deleted meanwhile
         delta = publish(staged, _describe(full, fingerprint, staged, run, time.monotonic() - began), project)
@@ -109,15 +114,6 @@ def _write_settings(project: Project, full: Expert, fit: Fit, fingerprint: str, 
     known = json.loads((origin / RUN_FILE).read_text("utf-8"))
     write_json(run / RUN_FILE, known | {"fingerprint": fingerprint})
     write_environment(run, project)
-
-
-def _copy_tokenizer(full: Expert, folder: Path) -> Path:
-    """Make the folder, with all that the full expert's has beside its weights and what describes them."""
-    folder.mkdir()
-    for file in full.folder.iterdir():
-        if file.is_file() and file.name not in (*full.files, EXPERT_FILE, MODEL_CARD):
-            shutil.copyfile(file, folder / file.name)
-    return folder
 
 
 def _describe(full: Expert, fingerprint: str, staged: Path, run: Path, seconds: float) -> Expert:

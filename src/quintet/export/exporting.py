@@ -62,7 +62,16 @@ def export(
     try:
         with staged(target) as folder:
             rounded, proof = _WRITERS[form](project, expert, folder, dtype, progress)
-            write_json(folder / EXPORT_FILE, _as_json(expert, form, rounded, proof))
+            write_json(
+                folder / EXPORT_FILE,
+                {
+                    "expert": expert.name,
+                    "digest": expert.digest,
+                    "format": form,
+                    "dtype": rounded,
+                    "proof": None if proof is None else asdict(proof),
+                },
+            )
     except SafetensorError as error:
         raise ExportError(f"{target} cannot be written: {error}") from error
     return Export(expert.name, expert.digest, form, rounded, target, proof)
@@ -93,7 +102,7 @@ def _write_merged(
         return base_model.load_model(str(folder), device, serving), _translator(folder)
 
     proof = prove(project, expert, rounded, load, progress)
-    return _with_card(project, expert, folder, Format.MERGED, _name(rounded), proof)
+    return _with_card(project, expert, folder, Format.MERGED, Dtype(str(rounded).removeprefix("torch.")), proof)
 
 
 def _write_gguf(
@@ -133,19 +142,5 @@ def _with_card(
     return dtype, proof
 
 
-def _as_json(expert: Expert, form: Format, dtype: Dtype | None, proof: Proof | None) -> dict[str, Any]:
-    return {
-        "expert": expert.name,
-        "digest": expert.digest,
-        "format": form,
-        "dtype": dtype,
-        "proof": None if proof is None else asdict(proof),
-    }
-
-
 def _translator(folder: Path) -> ChatTranslator:
     return ChatTranslator(base_model.load_tokenizer(str(folder)))
-
-
-def _name(dtype: torch.dtype) -> Dtype:
-    return Dtype(str(dtype).removeprefix("torch."))

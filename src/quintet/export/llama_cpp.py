@@ -63,7 +63,19 @@ def write_gguf(model: Any, translator: ChatTranslator, name: str, dtype: Dtype, 
     writer = gguf.GGUFWriter(path, ARCHITECTURES[type(model).__name__])
     writer.add_name(name)
     writer.add_file_type(gguf.LlamaFileType[f"{'ALL' if dtype is Dtype.FLOAT32 else 'MOSTLY'}_{ENCODINGS[dtype]}"])
-    _add_shape(writer, model.config)
+    head = getattr(model.config, "head_dim", None) or model.config.hidden_size // model.config.num_attention_heads
+    writer.add_vocab_size(model.config.vocab_size)
+    writer.add_context_length(model.config.max_position_embeddings)
+    writer.add_embedding_length(model.config.hidden_size)
+    writer.add_block_count(model.config.num_hidden_layers)
+    writer.add_feed_forward_length(model.config.intermediate_size)
+    writer.add_head_count(model.config.num_attention_heads)
+    writer.add_head_count_kv(model.config.num_key_value_heads)
+    writer.add_key_length(head)
+    writer.add_value_length(head)
+    writer.add_rope_dimension_count(head)
+    writer.add_rope_freq_base(model.config.rope_parameters["rope_theta"])
+    writer.add_layer_norm_rms_eps(model.config.rms_norm_eps)
     _add_vocabulary(writer, translator, model.config.vocab_size)
     for tensor, data in tensors(model):
         # Vectors are few, and llama.cpp wants them in float32.
@@ -115,22 +127,6 @@ def _permuted(key: str, data: Array, config: Any) -> Array:
     if ".q_proj." in key:
         return permute(data, config.num_attention_heads)
     return permute(data, config.num_key_value_heads) if ".k_proj." in key else data
-
-
-def _add_shape(writer: "GGUFWriter", config: Any) -> None:
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    writer.add_vocab_size(config.vocab_size)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_key_length(head)
-    writer.add_value_length(head)
-    writer.add_rope_dimension_count(head)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
 
 
 def _add_vocabulary(writer: "GGUFWriter", translator: ChatTranslator, size: int) -> None:

@@ -54,7 +54,20 @@ def read_vocabulary(tokenizer: Any, size: int) -> Vocabulary:
     pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in parts["model"]["merges"]]
     if parts["model"].get("byte_fallback"):
         types = [_sentencepiece_type(text, type_, tokenizer) for text, type_ in zip(tokens, types, strict=True)]
-        where = _space_prefix(parts)
+        # Where a space is put before a text: `always`, also after special tokens, `first` alone, or `never`.
+        where, has_spaces = "never", False
+        for step in _steps(parts["normalizer"], "normalizers") + _steps(parts["pre_tokenizer"], "pretokenizers"):
+            match step:
+                case {"type": "Prepend", "prepend": "\u2581"}:
+                    where = "always"
+                case {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}:
+                    has_spaces = True
+                case {"type": "Metaspace", "replacement": "\u2581", "split": False, "prepend_scheme": scheme}:
+                    where, has_spaces = scheme, True
+                case _:
+                    raise _unknown(f"beside byte fallback it has {step['type']}")
+        if not has_spaces:
+            raise _unknown("it has byte fallback, and spaces do not become \u2581")
         return Vocabulary(
             "llama",
             "default",
@@ -90,27 +103,6 @@ def _scores(tokens: list[str], pairs: list[list[str]]) -> list[float]:
     for rank, pair in enumerate(pairs):
         ranks.setdefault("".join(pair), rank)
     return [float(-ranks.get(token, len(pairs))) for token in tokens]
-
-
-def _space_prefix(parts: dict[str, Any]) -> str:
-    """Return where a space is put before a text: `always`, also after special tokens, `first` alone, or `never`.
-
-    Raises ExportError when spaces are not kept as SentencePiece does.
-    """
-    where, has_spaces = "never", False
-    for step in _steps(parts["normalizer"], "normalizers") + _steps(parts["pre_tokenizer"], "pretokenizers"):
-        match step:
-            case {"type": "Prepend", "prepend": "\u2581"}:
-                where = "always"
-            case {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}:
-                has_spaces = True
-            case {"type": "Metaspace", "replacement": "\u2581", "split": False, "prepend_scheme": scheme}:
-                where, has_spaces = scheme, True
-            case _:
-                raise _unknown(f"beside byte fallback it has {step['type']}")
-    if not has_spaces:
-        raise _unknown("it has byte fallback, and spaces do not become \u2581")
-    return where
 
 
 def _splitting(parts: dict[str, Any]) -> str:

@@ -88,7 +88,8 @@ def prove(
     if not examples:
         raise ExportError(f"{expert.name} has no held-out questions to prove an export by; name some as eval_data")
     report = counter(progress, 2 * len(examples))
-    model, translator = _as_served(project, expert)
+    base = load_model(locate(project.config.base_model, project.root), pick_device())
+    model, translator = load_expert_model(expert.folder, base), ChatTranslator(load_tokenizer(str(expert.folder)))
     device, serving = str(model.device), model.dtype
     served = measure_model(project, model, translator, examples, report)
     del model  # two models of the size need not be in memory at once
@@ -101,11 +102,6 @@ def prove(
     if not proof.holds:
         raise ExportError(f"what was written is not what is served: {proof}; it was removed; {_fix(expert, dtype)}")
     return proof
-
-
-def _as_served(project: Project, expert: Expert) -> tuple[Any, ChatTranslator]:
-    base = load_model(locate(project.config.base_model, project.root), pick_device())
-    return load_expert_model(expert.folder, base), ChatTranslator(load_tokenizer(str(expert.folder)))
 
 
 def _worth(measured: Measured, translator: ChatTranslator, examples: Sequence[Example]) -> Worth:

@@ -30,20 +30,16 @@ def staged(target: Path) -> Iterator[Path]:
     folder.mkdir(parents=True)
     try:
         yield folder
-        _replace(folder, target)
+        old = target.with_name(f".{target.name}.{os.getpid()}.old")
+        if target.exists():
+            target.rename(old)
+        folder.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         for parent in missing:
             parent.rmdir() if _is_empty(parent) else None
         raise
-
-
-def _replace(staged: Path, target: Path) -> None:
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
-    if target.exists():
-        target.rename(old)
-    staged.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _is_empty(folder: Path) -> bool:

@@ -27,7 +27,13 @@ def load_expert_model(folder: Path, base: PreTrainedModel) -> Any:
     if not (folder / ADAPTER_CONFIG).is_file():
         return load_model(str(folder), str(base.device), base.dtype)
     try:
-        view: Any = shared_view(base, own=_stored_of_base(folder))
+        names = {name.removeprefix("base_model.model.") for name in load_peft_weights(str(folder), device="cpu")}
+        saved = tuple(PeftConfig.from_pretrained(str(folder)).modules_to_save or ())
+        # Of whole modules, PEFT makes the copy itself.
+        view: Any = shared_view(
+            base,
+            own={name.replace(".base_layer.", ".") for name in names if not name.rpartition(".")[0].endswith(saved)},
+        )
         with quietly():
             return PeftModel.from_pretrained(view, str(folder), torch_device=str(base.device)).eval()
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
@@ -52,14 +58,6 @@ def skeleton_of(base: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     tensors = (*base.parameters(), *base.buffers())
     # Detached, or each would hold on to what it could pass gradients back to.
     return copy.deepcopy(base, {id(tensor): tensor.detach().to("meta", dtype) for tensor in tensors})
-
-
-def _stored_of_base(folder: Path) -> set[str]:
-    """Return which of the base's parameters an adapter brings along, as with an adapted head: PEFT writes into them."""
-    names = {name.removeprefix("base_model.model.") for name in load_peft_weights(str(folder), device="cpu")}
-    saved = tuple(PeftConfig.from_pretrained(str(folder)).modules_to_save or ())
-    # Of whole modules, PEFT makes the copy itself.
-    return {name.replace(".base_layer.", ".") for name in names if not name.rpartition(".")[0].endswith(saved)}
 
 
 def takes_padding(model: Any) -> bool:

@@ -93,7 +93,17 @@ class ArtifactStore:
         staged = folder.with_name(f"{folder.name}.fetch-{secrets.token_hex(4)}")
         try:
             for file, digest in contents.items():
-                self._fetch(self._place(artifact, file), staged / file, digest)
+                place = self._place(artifact, file)
+                target = staged / file
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with self._explained("read from"):
+                    self._files.get_file(place, str(target))
+                found = digest_file(target)
+                if found != digest:
+                    raise RegistryError(
+                        f"{place} in {self.shown} is damaged: expected the SHA-256 {digest[:12]}, found {found[:12]}; "
+                        "delete it there, and release the expert again on a machine that has it"
+                    )
             put_in_place(staged, folder)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
@@ -120,17 +130,6 @@ class ArtifactStore:
             os.replace(staged, target)
         finally:
             staged.unlink(missing_ok=True)
-
-    def _fetch(self, place: str, target: Path, digest: str) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with self._explained("read from"):
-            self._files.get_file(place, str(target))
-        found = digest_file(target)
-        if found != digest:
-            raise RegistryError(
-                f"{place} in {self.shown} is damaged: expected the SHA-256 {digest[:12]}, found {found[:12]}; "
-                "delete it there, and release the expert again on a machine that has it"
-            )
 
     def _place(self, artifact: str, name: str) -> str:
         return f"{self._path.rstrip('/')}/{artifact}/{name}"

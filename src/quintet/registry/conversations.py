@@ -43,12 +43,27 @@ class Conversation(Summary):
 
 def keep_conversation(project: Project, key_id: str, conversation_id: str, title: str, content: dict[str, Any]) -> None:
     """Keep a conversation, in place of the one of that id; raise RequestError when it is too long, or one too many."""
-    _check_size(title, content)
+    try:
+        size = len(json.dumps([title, content], ensure_ascii=False, allow_nan=False).encode())
+    except (ValueError, RecursionError):
+        raise RequestError(
+            "the conversation cannot be kept: expected text in Unicode, finite numbers and little nesting"
+        ) from None
+    if size > MOST_BYTES:
+        raise RequestError(
+            f"the conversation has {size:,} bytes, where {MOST_BYTES:,} are the most that is kept; begin a new one",
+            code="conversation_too_long",
+        )
     now = datetime.now(UTC)
     with writing(project) as session:
         row = session.get(ConversationRow, (key_id, conversation_id))
         if row is None:
-            _check_count(project, session, key_id, now)
+            count = session.scalar(select(func.count()).where(_is_kept(project, key_id)))
+            if count is not None and count >= MOST:
+                raise RequestError(
+                    f"{MOST} conversations of this key are kept, which is the most; delete some that are not needed",
+                    code="too_many_conversations",
+                )
             session.add(row := ConversationRow(key_id=key_id, id=conversation_id))
         row.at, row.title, row.content = now, title, content
 
@@ -62,7 +77,11 @@ def list_conversations(project: Project, key_id: str, words: str = "") -> list[S
             return [Summary(name, title, at) for name, title, at in session.execute(short)]
         whole = select(ConversationRow).where(mine).order_by(newest)
         # One after the other: all of them together may be more than there is memory for.
-        found = (row for row in session.scalars(whole.execution_options(yield_per=10)) if _has(row, wanted))
+        found = (
+            row
+            for row in session.scalars(whole.execution_options(yield_per=10))
+            if any(wanted in text.casefold() for text in (row.title, *_texts(row.content)))
+        )
         return [Summary(row.id, row.title, row.at) for row in found]
 
 
@@ -112,33 +131,6 @@ def _is_kept(project: Project, key_id: str) -> ColumnElement[bool]:
     if lasting is None:
         return ConversationRow.id.in_(())
     return (ConversationRow.key_id == key_id) & (ConversationRow.at > datetime.now(UTC) - lasting)
-
-
-def _check_size(title: str, content: dict[str, Any]) -> None:
-    try:
-        size = len(json.dumps([title, content], ensure_ascii=False, allow_nan=False).encode())
-    except (ValueError, RecursionError):
-        raise RequestError(
-            "the conversation cannot be kept: expected text in Unicode, finite numbers and little nesting"
-        ) from None
-    if size > MOST_BYTES:
-        raise RequestError(
-            f"the conversation has {size:,} bytes, where {MOST_BYTES:,} are the most that is kept; begin a new one",
-            code="conversation_too_long",
-        )
-
-
-def _check_count(project: Project, session: Session, key_id: str, now: datetime) -> None:
-    count = session.scalar(select(func.count()).where(_is_kept(project, key_id)))
-    if count is not None and count >= MOST:
-        raise RequestError(
-            f"{MOST} conversations of this key are kept, which is the most; delete some that are not needed",
-            code="too_many_conversations",
-        )
-
-
-def _has(row: ConversationRow, wanted: str) -> bool:
-    return any(wanted in text.casefold() for text in (row.title, *_texts(row.content)))
 
 
 def _texts(content: Mapping[str, Any]) -> Iterator[str]:

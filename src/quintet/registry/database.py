@@ -111,17 +111,13 @@ def shown(url: URL) -> str:
 def _open(url: URL) -> Engine:
     """Return this process's engine of that URL, over a database whose tables are up to date."""
     key = (os.getpid(), url)
-    if key in _engines and not _is_gone(url):
+    if key in _engines and not (url.get_backend_name() == "sqlite" and not os.path.exists(str(url.database))):
         return _engines[key]
     with _opening:
         engine = _engines.get(key) or _make_engine(url)
         _migrate(engine)
         _engines[key] = engine
     return engine
-
-
-def _is_gone(url: URL) -> bool:
-    return url.get_backend_name() == "sqlite" and not os.path.exists(str(url.database))
 
 
 def _make_engine(url: URL) -> Engine:

@@ -44,7 +44,14 @@ def delete_expert(project: Project, name: str, *, reason: str | None = None, by:
             write_act(session, "delete", department, row.version, by=by, reason=reason, digest=row.digest)
         run = project.runs / department / str(row.version)
         digest, deleted_at = row.digest, row.deleted_at
-    _clear(run, {"expert": name, "digest": digest, "deleted_at": deleted_at.isoformat()})
+    tombstone = {"expert": name, "digest": digest, "deleted_at": deleted_at.isoformat()}
+    run.mkdir(parents=True, exist_ok=True)
+    write_json(run / DELETED_FILE, tombstone)
+    for path in run.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != DELETED_FILE:
+            path.unlink()
     return run
 
 
@@ -53,13 +60,3 @@ def _child(session: Session, name: str) -> str | None:
     query = select(ExpertRow).where(ExpertRow.parent == name, ExpertRow.deleted_at.is_(None))
     row = session.scalar(query.limit(1))
     return None if row is None else f"{row.department}@{row.version}"
-
-
-def _clear(run: Path, tombstone: dict[str, str]) -> None:
-    run.mkdir(parents=True, exist_ok=True)
-    write_json(run / DELETED_FILE, tombstone)
-    for path in run.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name != DELETED_FILE:
-            path.unlink()

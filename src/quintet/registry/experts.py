@@ -253,9 +253,16 @@ def publish(staged: Path, expert: Expert, project: Project | None = None) -> Exp
     `project`, the quintet.yaml above the folder says which registry. Raises RegistryError when there is one already.
     """
     project = project or Project.load(expert.folder.parents[3])
-    _refuse_another(expert)
+    # A version is one expert for good: answers, evaluations and other machines name it.
+    for file in (expert.folder / EXPERT_FILE, expert.folder.parent / DELETED_FILE):
+        if file.exists():
+            raise RegistryError(
+                f"expected a new version, found {expert.name} in {file}; a number is given out once: "
+                f"train again: quintet train {expert.department} --force"
+            )
     expert = replace(expert, created_at=datetime.now(UTC))
-    (staged / EXPERT_FILE).write_text(_describe(expert), encoding="utf-8")
+    values = {key: value for key, value in asdict(expert).items() if key != "folder"}
+    (staged / EXPERT_FILE).write_text(json.dumps(values, indent=2, default=datetime.isoformat) + "\n", encoding="utf-8")
     shutil.rmtree(expert.folder, ignore_errors=True)
     put_in_place(staged, expert.folder)
     try:
@@ -266,21 +273,6 @@ def publish(staged: Path, expert: Expert, project: Project | None = None) -> Exp
             f"quintet experts list {expert.department}"
         ) from error
     return expert
-
-
-def _refuse_another(expert: Expert) -> None:
-    """A version is one expert for good: answers, evaluations and other machines name it."""
-    for file in (expert.folder / EXPERT_FILE, expert.folder.parent / DELETED_FILE):
-        if file.exists():
-            raise RegistryError(
-                f"expected a new version, found {expert.name} in {file}; a number is given out once: "
-                f"train again: quintet train {expert.department} --force"
-            )
-
-
-def _describe(expert: Expert) -> str:
-    values = {key: value for key, value in asdict(expert).items() if key != "folder"}
-    return json.dumps(values, indent=2, default=datetime.isoformat) + "\n"
 
 
 def adopt(project: Project, department: str) -> None:
@@ -316,7 +308,10 @@ def _register(project: Project, expert: Expert, act: str) -> None:
         if row is None:
             session.add(row := _row_of(expert, contents))
             session.flush()
-            _keep_losses(session, expert, row.id)
+            curve = read_curve(expert.folder.parent / METRICS_FILE)
+            training, held_out = ([list(point) for point in thinned(one)] for one in (curve.training, curve.held_out))
+            if training or held_out:
+                session.add(LossesRow(expert_id=row.id, training=training, held_out=held_out))
             _give_out(session, expert.department, expert.version)
             write_act(session, act, expert.department, expert.version, digest=expert.digest)
         elif row.deleted_at is not None or row.artifact != digest_contents(contents):
@@ -324,14 +319,6 @@ def _register(project: Project, expert: Expert, act: str) -> None:
                 f"{expert.folder} was to become {expert.name}, and the registry has had another of that name since "
                 f"{row.created_at:%Y-%m-%d %H:%M}; move {expert.folder.parent} away and train again"
             )
-
-
-def _keep_losses(session: Session, expert: Expert, row_id: int) -> None:
-    """Keep what the run logged, for machines that have its expert and not its folder."""
-    curve = read_curve(expert.folder.parent / METRICS_FILE)
-    training, held_out = ([list(point) for point in thinned(one)] for one in (curve.training, curve.held_out))
-    if training or held_out:
-        session.add(LossesRow(expert_id=row_id, training=training, held_out=held_out))
 
 
 def _row_of(expert: Expert, contents: Mapping[str, str]) -> ExpertRow:

@@ -192,15 +192,14 @@ def _key_of(row: KeyRow, budgets: Iterable[BudgetRow]) -> Key:
         name=row.name,
         departments=tuple(row.departments),
         roles=tuple(cast("list[Role]", row.roles)),
-        budgets=tuple(_standing(budget, now) for budget in budgets),
+        budgets=tuple(
+            standing_now(now, budget.unit, budget.period, budget.allowed, budget.used, budget.started)
+            for budget in budgets
+        ),
         created_at=row.created_at,
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
     )
-
-
-def _standing(row: BudgetRow, now: float) -> Standing:
-    return standing_now(now, row.unit, row.period, row.allowed, row.used, row.started)
 
 
 def _digest(key: str) -> str:

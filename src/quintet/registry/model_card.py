@@ -58,7 +58,16 @@ def model_card(facts: CardFacts) -> str:
     # One line a value: no text of a user's can then look like the end of the front matter.
     front = yaml.safe_dump(_front_matter(facts), sort_keys=False, allow_unicode=True, width=float("inf"))
     title = f"# {_text(facts.name)}: the {_text(facts.department)} expert of {_text(facts.company)}"
-    parts = (_purpose(facts), _making(facts), _scores(facts), _loading(facts), LIMITS, _data(facts))
+    parts = (
+        f"""## What it answers
+
+Questions to the {_text(facts.department)} department of {_text(facts.company)}: {_text(facts.description)}""",
+        _making(facts),
+        _scores(facts),
+        _loading(facts),
+        LIMITS,
+        _data(facts),
+    )
     return f"---\n{front}---\n\n" + "\n\n".join((title, *parts)) + "\n"
 
 
@@ -81,12 +90,6 @@ def _front_matter(facts: CardFacts) -> dict[str, Any]:
         result = {"task": {"type": "text-generation"}, "dataset": questions, "metrics": metrics}
         front["model-index"] = [{"name": facts.name, "results": [result]}]
     return front
-
-
-def _purpose(facts: CardFacts) -> str:
-    return f"""## What it answers
-
-Questions to the {_text(facts.department)} department of {_text(facts.company)}: {_text(facts.description)}"""
 
 
 def _making(facts: CardFacts) -> str:

@@ -137,7 +137,12 @@ def release(
     if not 1 <= share <= 100:
         raise ReleaseError(f"share: expected a percentage from 1 to 100, found {share}")
     adopt(project, department)
-    _check_answers(project, look_up(project, f"{department}@{version}"))
+    expert = look_up(project, f"{department}@{version}")
+    if open_store(project) is None:
+        expert.check_files()
+    elif (expert.folder / EXPERT_FILE).is_file():
+        expert.check_files()
+        upload_expert(project, expert)
     with writing(project) as session:
         _refuse_deleted(session, department, [version])
         before = _live_row(session, department)
@@ -178,15 +183,6 @@ def _live_row(session: Session, department: str) -> ReleaseRow | None:
 def _release_of(row: ReleaseRow) -> Release:
     split = tuple((version, share) for version, share in row.split)
     return Release(row.id, row.department, split, row.since, row.by, row.reason, row.forced, row.before)
-
-
-def _check_answers(project: Project, expert: Expert) -> None:
-    """Raise MissingFilesError when no machine could load the expert."""
-    if open_store(project) is None:
-        expert.check_files()
-    elif (expert.folder / EXPERT_FILE).is_file():
-        expert.check_files()
-        upload_expert(project, expert)
 
 
 def _refuse_deleted(session: Session, department: str, versions: Sequence[int]) -> None:

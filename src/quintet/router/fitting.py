@@ -70,7 +70,11 @@ def calibrate(scores: "Floats", labels: "Ints", weights: "Floats") -> tuple[floa
     """
     from scipy.optimize import minimize
 
-    targets = _smoothed(labels, scores.shape[1])
+    count = scores.shape[1]
+    doubt = 1 / (len(labels) + 2)
+    targets: Floats = np.full((len(labels), count + 1), doubt / count)
+    # -1 is the last column.
+    targets[np.arange(len(labels)), labels] = 1 - doubt
 
     def loss(values: "Floats") -> float:
         found = probabilities(math.exp(values[0]) * scores + values[1])
@@ -79,15 +83,6 @@ def calibrate(scores: "Floats", labels: "Ints", weights: "Floats") -> tuple[floa
 
     found = minimize(loss, np.zeros(2), method="Nelder-Mead")
     return math.exp(found.x[0]), float(found.x[1])
-
-
-def _smoothed(labels: "Ints", count: int) -> "Floats":
-    """Return how likely each of `count` departments is to be right for each question, and in the last column nobody."""
-    doubt = 1 / (len(labels) + 2)
-    targets: Floats = np.full((len(labels), count + 1), doubt / count)
-    # -1 is the last column.
-    targets[np.arange(len(labels)), labels] = 1 - doubt
-    return targets
 
 
 def find_threshold(scores: "Floats", labels: "Ints", weights: "Floats", max_error: float) -> float:

@@ -45,20 +45,17 @@ class SharedRouter:
             return
         try:
             if time.monotonic() >= self._looks_again:
-                self._fetch()
+                try:
+                    store = open_store(self._project)
+                    stamp = store.stamp(FILE) if store else None
+                    if store and stamp and stamp != self._fetched:
+                        store.get(FILE, router_path(self._project))
+                        self._fetched = stamp
+                    self._is_reached = True
+                except QuintetError as error:
+                    if self._is_reached:
+                        logger.warning("the router is the one that is here already: %s", error)
+                    self._is_reached = False
+                self._looks_again = time.monotonic() + self._seconds
         finally:
             self._lock.release()
-
-    def _fetch(self) -> None:
-        try:
-            store = open_store(self._project)
-            stamp = store.stamp(FILE) if store else None
-            if store and stamp and stamp != self._fetched:
-                store.get(FILE, router_path(self._project))
-                self._fetched = stamp
-            self._is_reached = True
-        except QuintetError as error:
-            if self._is_reached:
-                logger.warning("the router is the one that is here already: %s", error)
-            self._is_reached = False
-        self._looks_again = time.monotonic() + self._seconds

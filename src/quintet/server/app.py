@@ -102,7 +102,10 @@ def _lifespan(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         with ExitStack() as held:
-            _hold_open(services.project, held)
+            try:
+                held.enter_context(held_open(services.project))
+            except QuintetError as error:
+                logger.warning("%s", error)
             await _load_default_model(services)
             forgetting = asyncio.create_task(services.answers.forget_regularly())
             yield
@@ -115,14 +118,6 @@ def _lifespan(
                 await asyncio.to_thread(tracing.close)
 
     return lifespan
-
-
-def _hold_open(project: Project, held: ExitStack) -> None:
-    """Keep the registry open; a server whose registry is not there yet starts all the same."""
-    try:
-        held.enter_context(held_open(project))
-    except QuintetError as error:
-        logger.warning("%s", error)
 
 
 async def _load_default_model(services: Services) -> None:

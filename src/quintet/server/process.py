@@ -114,7 +114,7 @@ class Server(uvicorn.Server):
 
     def take_signal(self, number: int) -> None:
         """Begin to end, and end at once when that has begun already; or read quintet.yaml again."""
-        if number == RELOAD and not self._has_lost_its_terminal():
+        if number == RELOAD and not (self._has_terminal and not os.isatty(0)):
             task = asyncio.create_task(self._reload())
             self._reloading.add(task)
             task.add_done_callback(self._reloading.discard)
@@ -123,10 +123,6 @@ class Server(uvicorn.Server):
             os._exit(128 + number)
         else:
             self._draining = asyncio.create_task(self._drain_and_stop())
-
-    def _has_lost_its_terminal(self) -> bool:
-        """Return whether the terminal that it was started from was closed, of which SIGHUP tells too."""
-        return self._has_terminal and not os.isatty(0)
 
     async def _reload(self) -> None:
         try:

@@ -76,9 +76,4 @@ class FirstAnswer(Answer):
                 errors.append(error)
                 if not isinstance(error, QuintetError):
                     logger.error("%s failed department %r, unexpectedly", source, self._department, exc_info=error)
-        raise _most_telling(errors)
-
-
-def _most_telling(errors: list[Exception]) -> Exception:
-    """Return the last error that waiting may mend; a model that is not there stays so."""
-    return next((error for error in reversed(errors) if not isinstance(error, ModelError)), errors[-1])
+        raise next((error for error in reversed(errors) if not isinstance(error, ModelError)), errors[-1])

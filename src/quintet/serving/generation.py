@@ -87,7 +87,19 @@ class Choice:
                 async for token in tokens:
                     self.has_begun.set()
                     tracker.add(int(token.id is not None), token.finish_reason)
-                    text = self._push(token)
+                    text = ""
+                    if token.id is not None:
+                        if self._vocabulary is not None:
+                            self._held.append((self._written, token))
+                        text = self._text.push(token.id)
+                    if token.finish_reason:
+                        text += self._text.finish()
+                    self._written += len(text)
+                    text = self._stop.push(text)
+                    if token.finish_reason and not self._stop.found:
+                        text += self._stop.finish()
+                    self._finish_reason = "stop" if self._stop.found else token.finish_reason
+                    self._passed_on += len(text)
                     said = self._said()
                     passed_on.append(text)
                     if self._finish_reason:
@@ -97,23 +109,6 @@ class Choice:
                         yield Piece(self.number, text, said, calls, self._finish_reason)
                     if self._finish_reason:
                         return
-
-    def _push(self, token: Token) -> str:
-        """Add a token; return the text that can be passed on now."""
-        text = ""
-        if token.id is not None:
-            if self._vocabulary is not None:
-                self._held.append((self._written, token))
-            text = self._text.push(token.id)
-        if token.finish_reason:
-            text += self._text.finish()
-        self._written += len(text)
-        text = self._stop.push(text)
-        if token.finish_reason and not self._stop.found:
-            text += self._stop.finish()
-        self._finish_reason = "stop" if self._stop.found else token.finish_reason
-        self._passed_on += len(text)
-        return text
 
     def _read(self, text: str) -> tuple[str, tuple[Call, ...]]:
         """Return what of the text is no call, and at the end the functions that the answer calls."""
@@ -250,7 +245,13 @@ def answer_to(
 ) -> EngineAnswer:
     """Return the answer to prompts that are token ids already; raise RequestError, naming `field`, for one too long."""
     for ids in prompts:
-        _check_length(ids, context.source.context_length, field)
+        if len(ids) >= context.source.context_length:
+            raise RequestError(
+                f"the prompt has {len(ids)} tokens, and prompt and answer together may have "
+                f"{context.source.context_length}; shorten the prompt",
+                param=field,
+                code="context_length_exceeded",
+            )
     department = None if model.expert is None else model.expert.department
     choices = []
     for number in range(len(prompts) * n):
@@ -266,13 +267,3 @@ def answer_to(
         )  # fmt: skip
         choices.append(Choice(number, model, request, form))
     return EngineAnswer(context, model, choices, n)
-
-
-def _check_length(ids: Sequence[int], context_length: int, field: str) -> None:
-    if len(ids) >= context_length:
-        raise RequestError(
-            f"the prompt has {len(ids)} tokens, and prompt and answer together may have "
-            f"{context_length}; shorten the prompt",
-            param=field,
-            code="context_length_exceeded",
-        )

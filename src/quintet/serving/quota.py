@@ -130,7 +130,7 @@ class Account:
         unused = tokens - (reservation.used or 0)
         if unused:
             await self._ledger.give_back(self.key_id, unused, standings)
-            self._note([_with_back(one, unused) for one in self._of("tokens")])
+            self._note([Standing(one.budget, max(0, one.used - unused), one.started) for one in self._of("tokens")])
 
     def headers(self) -> list[tuple[str, str]]:
         """Return OpenAI's rate limit headers: for each unit, those of the budget with the least left."""
@@ -152,10 +152,6 @@ async def reserve(account: Account | None, tokens: int) -> AsyncGenerator[Reserv
     else:
         async with account.reserve(tokens) as reservation:
             yield reservation
-
-
-def _with_back(standing: Standing, tokens: int) -> Standing:
-    return Standing(standing.budget, max(0, standing.used - tokens), standing.started)
 
 
 def _headers(unit: str, standings: Sequence[Standing], now: float) -> list[tuple[str, str]]:

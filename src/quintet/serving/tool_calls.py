@@ -121,10 +121,6 @@ def find_call_format(translator: ChatTranslator) -> CallFormat | None:
     if PROBE not in opening or not whole.startswith(opening):
         return None
     written, _, _ = whole[len(opening) :].partition(translator.ending.strip())
-    return _format_of(written, translator)
-
-
-def _format_of(written: str, translator: ChatTranslator) -> CallFormat | None:
     start = written.find("{")
     try:
         value, length = json.JSONDecoder().raw_decode(written[max(0, start) :])

@@ -28,7 +28,13 @@ def draw_curve(curve: Curve, title: str, path: Path) -> bool:
     axes = figure.add_subplot()
     _draw_training(axes, finite(curve.training))
     _draw_held_out(axes, finite(curve.held_out), curve.best)
-    _label(axes, curve, _drawable(title))
+    # One line of a title's length; "?" for letters that the font lacks, of which matplotlib would warn.
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    known = get_font(findfont(FontProperties())).get_charmap()
+    line = " ".join(title.split())
+    shown = line if len(line) <= 90 else line[:89] + "…"
+    _label(axes, curve, "".join(letter if ord(letter) in known else "?" for letter in shown))
     staged = path.with_suffix(".tmp")
     with staged.open("wb") as stream:
         canvas.print_png(stream)  # type: ignore[no-untyped-call]
@@ -98,13 +104,3 @@ def _label(axes: "Axes", curve: Curve, title: str) -> None:
     axes.grid(color=QUIET, alpha=0.2)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-
-
-def _drawable(text: str) -> str:
-    """Return the text on one line of a title's length, "?" for what the font has not: matplotlib would warn of each."""
-    from matplotlib.font_manager import FontProperties, findfont, get_font
-
-    known = get_font(findfont(FontProperties())).get_charmap()
-    line = " ".join(text.split())
-    shown = line if len(line) <= 90 else line[:89] + "…"
-    return "".join(letter if ord(letter) in known else "?" for letter in shown)

@@ -32,39 +32,30 @@ PATIENCE = 5.0
 
 def describe_environment(root: Path) -> dict[str, Any]:
     """Return versions, hardware (memory in bytes) and the commit of the project folder; None where not known."""
-    return {
-        "versions": _versions(),
-        "platform": platform.platform(),
-        "cpu": {"model": _cpu_model(), "cores": _usable_cores()},
-        "memory_bytes": memory_bytes(),
-        "gpus": _gpus(),
-        "git": _commit(root),
-    }
-
-
-def _versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "quintet": __version__}
     for library in LIBRARIES:
         try:
             found[library] = version(library)
         except PackageNotFoundError:
             continue
-    return found
-
-
-def _cpu_model() -> str | None:
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
     names = (line.partition(":")[2] for line in lines if line.startswith("model name"))
     name = next(names, None) or _output_of("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor()
-    return name.strip() or None
-
-
-def _usable_cores() -> int:
     # A container or a batch system may allow fewer than the machine has.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {
+        "versions": found,
+        "platform": platform.platform(),
+        "cpu": {
+            "model": name.strip() or None,
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        },
+        "memory_bytes": memory_bytes(),
+        "gpus": _gpus(),
+        "git": _commit(root),
+    }
 
 
 def memory_bytes() -> int:

@@ -45,7 +45,12 @@ def check_method(training: TrainingConfig) -> None:
     if options and method in BUILDERS:
         raise ConfigError(f"training.peft_options: the method {method!r} has a section of its own; set them there")
     if kind is not None:
-        _check_options(kind, options)
+        known = {field.name for field in fields(_config_class(kind)) if field.init} - {"task_type", "peft_type"}
+        for name in options:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(sorted(known))}"
+                raise ConfigError(f"training.peft_options.{name}: PEFT's {kind} has no such option; {hint}")
     if is_prompt_learning(method) and training.gradient_checkpointing:
         raise ConfigError(
             f"training.gradient_checkpointing: it forgets the states that {method!r} puts into the cache; "
@@ -145,12 +150,3 @@ def _by_name(method: str, training: TrainingConfig) -> PeftConfig:
         return _config_class(kind)(task_type=TaskType.CAUSAL_LM, **options)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"training.peft_options: PEFT's {kind} does not take them: {error}") from None
-
-
-def _check_options(kind: str, options: Mapping[str, Any]) -> None:
-    known = {field.name for field in fields(_config_class(kind)) if field.init} - {"task_type", "peft_type"}
-    for name in options:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(sorted(known))}"
-            raise ConfigError(f"training.peft_options.{name}: PEFT's {kind} has no such option; {hint}")

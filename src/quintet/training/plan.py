@@ -59,7 +59,20 @@ def estimate(project: Project, plan: Plan) -> Estimate:
         raise TrainingError(f"{plan.department} cannot be trained by {plan.training.method!r}: {error}") from error
     if least["peak_bytes"] > ROOM * available:
         return _estimate(plan, {**least, "seconds_per_step": float("nan")}, available)
-    found = _estimate(plan, _calibrate(project, plan), available)
+    # A few steps of the run, in a process of their own, so that its memory is its own.
+    arguments = [str(project.root), plan.department, plan.training.method, plan.objective]
+    done = subprocess.run(  # noqa: S603 our own module, with the project's own names
+        [sys.executable, "-m", "quintet.training.calibrate", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["killed, most likely for want of memory"])[-1]
+        raise TrainingError(f"the first steps of {plan.department} cannot be made: {last}; {_advice(plan)}")
+    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    found = _estimate(plan, measured, available)
     _kept(project, plan).parent.mkdir(parents=True, exist_ok=True)
     write_json(_kept(project, plan), asdict(found))
     return found
@@ -149,23 +162,6 @@ def _advice(plan: Plan) -> str:
     if method in (LORA, PREFIX):
         return "method: qlora, which holds the base in a quarter; or a smaller batch_size"
     return "a smaller batch_size with gradient_accumulation raised by as much; or a smaller base_model"
-
-
-def _calibrate(project: Project, plan: Plan) -> dict[str, Any]:
-    """Make a few steps of the run in a process of their own, so that its memory is its own, and measure them."""
-    arguments = [str(project.root), plan.department, plan.training.method, plan.objective]
-    done = subprocess.run(  # noqa: S603 our own module, with the project's own names
-        [sys.executable, "-m", "quintet.training.calibrate", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
-    )
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["killed, most likely for want of memory"])[-1]
-        raise TrainingError(f"the first steps of {plan.department} cannot be made: {last}; {_advice(plan)}")
-    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return measured
 
 
 def deviation(expected: Estimate, seconds: float, peak: int | None) -> str:

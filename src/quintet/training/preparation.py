@@ -1,7 +1,6 @@
 """Config and data → what a run would do. Validates all of it; trains nothing and loads no weights."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
@@ -131,6 +130,14 @@ def _plan(
     fitter = Fitter(translator, base_model.context_length(source), project.department(department).too_long)
     # What is measured later must fit the context as well as what is trained.
     held_out, rows = fitter.fit_all(split.held_out), fitter.fit_all(split.train)
+    identity = {
+        "base": base_model.base_digest(source),
+        # Who is told of a run's progress changes nothing of what comes of it.
+        "training": training.model_dump(mode="json", exclude={"trackers", "logging_steps"}),
+        "objective": objective,
+        "data": digest,
+        "start": None if start is None else start.fingerprint,
+    }
     return Plan(
         department=department,
         training=training,
@@ -141,25 +148,7 @@ def _plan(
         held_out=held_out.examples,
         held_out_pairs=held_out.examples if objective == "dpo" else [],
         data_digest=digest,
-        fingerprint=_fingerprint(source, training, objective, digest, start),
-        notes=_notes(split.notes, rows.notes, held_out.notes),
+        fingerprint=sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
+        notes=(*split.notes, *rows.notes, *(f"held out: {note}" for note in held_out.notes)),
         start=start,
     )
-
-
-def _notes(split: Sequence[str], rows: Sequence[str], held_out: Sequence[str]) -> tuple[str, ...]:
-    return (*split, *rows, *(f"held out: {note}" for note in held_out))
-
-
-def _fingerprint(
-    source: str, training: TrainingConfig, objective: Objective, digest: str, start: "Expert | Plan | None"
-) -> str:
-    identity = {
-        "base": base_model.base_digest(source),
-        # Who is told of a run's progress changes nothing of what comes of it.
-        "training": training.model_dump(mode="json", exclude={"trackers", "logging_steps"}),
-        "objective": objective,
-        "data": digest,
-        "start": None if start is None else start.fingerprint,
-    }
-    return sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

@@ -131,7 +131,18 @@ def _carry_out(
 def _begin(project: Project, plan: Plan) -> Path:
     """Make the run's folder and write what the run is."""
     run = new_run(project, plan.department)
-    _write_settings(run, project, plan)
+    settings = {
+        "department": plan.department,
+        "base_model": project.config.base_model,
+        "objective": plan.objective,
+        "rows": {"train": len(plan.rows), "held_out": len(plan.held_out)},
+        "training": plan.training.model_dump(mode="json"),
+    }
+    (run / SETTINGS_FILE).write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    write_examples(run / HELD_OUT_FILE, plan.held_out)
+    if plan.held_out_pairs:
+        write_examples(run / HELD_OUT_PAIRS_FILE, plan.held_out_pairs)
+    write_json(run / RUN_FILE, {"fingerprint": plan.fingerprint, "end_ids": plan.translator.end_ids})
     write_environment(run, project)
     return run
 
@@ -142,8 +153,20 @@ def build_trainer(
     """Return the trainer of the plan's objective over the model of its method, ready to train."""
     patience = plan.training.patience
     stopping = [EarlyStoppingCallback(patience)] if patience else []
+    # A frozen base needs no float32 copy: PEFT keeps the
+    # adapter's own weights in float32, of which TRL makes bfloat16 over a quantised base. Where all weights
+    # are trained, they are float32 and computed with in bfloat16 where that is fast, so that small steps are
+    # not lost
+    is_full = trained_by(plan.training) == FULL
+    dtype = torch.bfloat16 if has_fast_bfloat16(device) and not is_full else torch.float32
+    # On rows this short, plain matrix products beat torch's fused attention on a CPU: 1.4 times, measured on nano.
+    attention = "eager" if device == "cpu" and _longest(plan) <= 512 else None
+    source = str(start.folder) if start is not None and not start.is_adapter else plan.source
+    # Weights that are shared out later must not all go to each device first.
+    place = "cpu" if is_sharded() else device
+    model = base_model.load_model(source, place, dtype, attention, quantization(plan.training, dtype))
     trainer = _trainer_class(plan, device)(
-        model=_load_for_training(plan, device, start),
+        model=_with_adapter(model, start) if start is not None and start.is_adapter else model,
         args=trainer_arguments(plan.training, run, device),
         train_dataset=plan.rows,
         eval_dataset=plan.validation if patience else None,
@@ -155,39 +178,16 @@ def build_trainer(
     # The caller's progress bar shows what this would print.
     trainer.remove_callback(PrinterCallback)
     if not has_fast_bfloat16(device):
-        _widen_trained(trainer.model)
+        for weight in trainer.model.parameters():
+            if weight.requires_grad:
+                weight.data = weight.data.float()
     return trainer
-
-
-def _widen_trained(model: torch.nn.Module) -> None:
-    """Make what is trained float32: over a quantised base, TRL has made bfloat16 of adapters."""
-    for weight in model.parameters():
-        if weight.requires_grad:
-            weight.data = weight.data.float()
 
 
 def _trainer_class(plan: Plan, device: str) -> Any:
     if plan.objective == "dpo":
         return UnpairedTrainer if plan.training.dpo.loss == KTO else PairTrainer
     return CpuSftTrainer if device == "cpu" else SFTTrainer
-
-
-def _load_for_training(plan: Plan, device: str, start: Expert | None) -> PreTrainedModel | PeftModel:
-    """Load the base, or the expert to train further.
-
-    A frozen base needs no float32 copy: PEFT keeps the adapter's own weights in float32, of which TRL makes bfloat16
-    over a quantised base. Where all weights are trained, they are float32 and computed with in bfloat16 where that is
-    fast, so that small steps are not lost.
-    """
-    is_full = trained_by(plan.training) == FULL
-    dtype = torch.bfloat16 if has_fast_bfloat16(device) and not is_full else torch.float32
-    # On rows this short, plain matrix products beat torch's fused attention on a CPU: 1.4 times, measured on nano.
-    attention = "eager" if device == "cpu" and _longest(plan) <= 512 else None
-    source = str(start.folder) if start is not None and not start.is_adapter else plan.source
-    # Weights that are shared out later must not all go to each device first.
-    place = "cpu" if is_sharded() else device
-    model = base_model.load_model(source, place, dtype, attention, quantization(plan.training, dtype))
-    return _with_adapter(model, start) if start is not None and start.is_adapter else model
 
 
 def _with_adapter(model: PreTrainedModel, start: Expert) -> PeftModel:
@@ -244,22 +244,6 @@ def _is_full_disk(error: BaseException) -> bool:
     return any(sign in str(error) for sign in signs)
 
 
-def _write_settings(run: Path, project: Project, plan: Plan) -> None:
-    """Keep what the run is made of: which plan, its settings, and what it does not train on."""
-    settings = {
-        "department": plan.department,
-        "base_model": project.config.base_model,
-        "objective": plan.objective,
-        "rows": {"train": len(plan.rows), "held_out": len(plan.held_out)},
-        "training": plan.training.model_dump(mode="json"),
-    }
-    (run / SETTINGS_FILE).write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-    write_examples(run / HELD_OUT_FILE, plan.held_out)
-    if plan.held_out_pairs:
-        write_examples(run / HELD_OUT_PAIRS_FILE, plan.held_out_pairs)
-    write_json(run / RUN_FILE, {"fingerprint": plan.fingerprint, "end_ids": plan.translator.end_ids})
-
-
 def _publish(
     project: Project,
     plan: Plan,
@@ -270,7 +254,11 @@ def _publish(
     taken: tuple[float, int],
 ) -> Expert:
     staged = run / "expert.part"
-    _check_weights(plan, model)
+    if not all(torch.isfinite(p).all() for p in model.parameters() if p.requires_grad):
+        raise TrainingError(
+            f"the weights of {plan.department} are not finite any more; lower training.learning_rate "
+            f"(it is {learning_rate(plan.training):g}) and train again"
+        )
     files = _save(model, weights, staged, project.config.base_model)
     plan.translator.tokenizer.save_pretrained(staged)
     seconds, peak = taken
@@ -296,14 +284,6 @@ def _publish(
         ),
         project,
     )
-
-
-def _check_weights(plan: Plan, model: Any) -> None:
-    if not all(torch.isfinite(p).all() for p in model.parameters() if p.requires_grad):
-        raise TrainingError(
-            f"the weights of {plan.department} are not finite any more; lower training.learning_rate "
-            f"(it is {learning_rate(plan.training):g}) and train again"
-        )
 
 
 def _save(model: Any, weights: dict[str, torch.Tensor] | None, folder: Path, base: str) -> tuple[str, ...]:

@@ -95,7 +95,14 @@ def draft(
     outcome = Outcome(len(passages), failed=job.failed)
     rows = list(_rows(passages, {passage.id: state.done.get(keys[passage.id], []) for passage in passages}, outcome))
     if not rows:
-        raise DataError([_nothing_left(outcome)])
+        counts = (
+            f"no row is left of {outcome.passages} passages: {outcome.drafted} drafted, "
+            f"{outcome.unsupported} unsupported, {len(outcome.failed)} passages failed"
+        )
+        first = next(iter(outcome.failed.items()), None)
+        raise DataError(
+            [counts + ("; try another teacher" if first is None else f", the first {first[0]}: {first[1]}")]
+        )
     write_rows(out, rows)
     outcome.rows = len(rows)
     return outcome
@@ -114,24 +121,20 @@ class _State:
         self._path = path
         self.done: dict[str, list[Checked]] = {}
         if path.exists():
-            self._read()
-
-    def _read(self) -> None:
-        with self._path.open("r+b") as file:
-            whole = 0
-            for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
-                    break  # the job was stopped in the middle of this line
-                self._read_line(line, number)
-                whole += len(line)
-            file.truncate(whole)
-
-    def _read_line(self, line: bytes, number: int) -> None:
-        try:
-            record = json.loads(line)
-            self.done[record["key"]] = [Checked(**pair) for pair in record["drafts"]]
-        except (ValueError, TypeError, LookupError):
-            raise DataError([f"{self._path}:{number}: is no record of this job; move the file away"]) from None
+            with self._path.open("r+b") as file:
+                whole = 0
+                for number, line in enumerate(file, 1):
+                    if not line.endswith(b"\n"):
+                        break  # the job was stopped in the middle of this line
+                    try:
+                        record = json.loads(line)
+                        self.done[record["key"]] = [Checked(**pair) for pair in record["drafts"]]
+                    except (ValueError, TypeError, LookupError):
+                        raise DataError(
+                            [f"{self._path}:{number}: is no record of this job; move the file away"]
+                        ) from None
+                    whole += len(line)
+                file.truncate(whole)
 
     def add(self, key: str, drafts: list[Checked]) -> None:
         """Keep an answer; a job that is killed after this has it."""
@@ -162,7 +165,13 @@ class _Job:
         try:
             drafts = await self._ask(teacher, passage)
         except UnusableAnswerError as error:
-            self._fail(passage, error)
+            self.failed[passage.id] = str(error)
+            self._failures_in_a_row += 1
+            if self._failures_in_a_row == FAILURES_IN_A_ROW:
+                raise EndpointError(
+                    f"{FAILURES_IN_A_ROW} passages in a row came to nothing, the last one {passage.id}: {error}; "
+                    "try another teacher, or go on by the same command"
+                ) from error
         else:
             self._state.add(self._keys[passage.id], drafts)
             self._failures_in_a_row = 0
@@ -175,15 +184,6 @@ class _Job:
             Checked(draft.question, draft.answer, await teacher.supports(passage.source, passage.text, draft))
             for draft in drafts
         ]
-
-    def _fail(self, passage: Passage, error: UnusableAnswerError) -> None:
-        self.failed[passage.id] = str(error)
-        self._failures_in_a_row += 1
-        if self._failures_in_a_row == FAILURES_IN_A_ROW:
-            raise EndpointError(
-                f"{FAILURES_IN_A_ROW} passages in a row came to nothing, the last one {passage.id}: {error}; "
-                "try another teacher, or go on by the same command"
-            )
 
 
 def _rows(passages: Iterable[Passage], answers: dict[str, list[Checked]], outcome: Outcome) -> Iterator[dict[str, str]]:
@@ -203,12 +203,3 @@ def _rows(passages: Iterable[Passage], answers: dict[str, list[Checked]], outcom
 def _row(passage: Passage, question: str, answer: str) -> dict[str, str]:
     return {"question": question, "answer": answer, "group": passage.id, "source": passage.source,
             "passage": passage.text}  # fmt: skip
-
-
-def _nothing_left(outcome: Outcome) -> str:
-    counts = (
-        f"no row is left of {outcome.passages} passages: {outcome.drafted} drafted, {outcome.unsupported} unsupported, "
-        f"{len(outcome.failed)} passages failed"
-    )
-    first = next(iter(outcome.failed.items()), None)
-    return counts + ("; try another teacher" if first is None else f", the first {first[0]}: {first[1]}")

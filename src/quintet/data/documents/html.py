@@ -27,7 +27,10 @@ def html_to_markdown(html: str) -> str:
     for emphasis in page.select(EMPHASIS):
         emphasis.unwrap()
     for table in page("table"):
-        _unwrap_frame(table)
+        cells = _own(table, "td", "th")
+        if len(cells) == 1:
+            cells[0].name = "div"
+            table.replace_with(cells[0])
     converter = _Converter(
         heading_style=ATX, bullets="-", strip=["a"], escape_asterisks=False, escape_underscores=False
     )  # fmt: skip
@@ -39,14 +42,6 @@ class _Converter(MarkdownConverter):
         caption = el.find("caption")
         above = _text(caption) + "\n\n" if isinstance(caption, Tag) else ""
         return f"\n\n{above}{markdown_table(_grid(el))}\n\n"
-
-
-def _unwrap_frame(table: Tag) -> None:
-    """Replace a table of one cell, which only frames its text, by that text."""
-    cells = _own(table, "td", "th")
-    if len(cells) == 1:
-        cells[0].name = "div"
-        table.replace_with(cells[0])
 
 
 def _grid(table: Tag) -> list[list[str]]:

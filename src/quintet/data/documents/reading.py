@@ -108,7 +108,15 @@ def _name(path: Path, folder: Path) -> str:
 
 def read_document(path: Path, name: str) -> Document:
     """Return the text of one file; raise UnreadableFileError when there is none to be had."""
-    return read_bytes(_read_bytes(path), name, READERS[path.suffix.lower()])
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UnreadableFileError("is no ordinary file; remove it")
+        data = path.read_bytes()
+    except OSError as error:
+        raise UnreadableFileError(f"cannot be read: {error.strerror}; mend or remove it") from None
+    if not data.strip():
+        raise UnreadableFileError("is empty; fill it in or remove it")
+    return read_bytes(data, name, READERS[path.suffix.lower()])
 
 
 def read_bytes(data: bytes, name: str, reader: Reader) -> Document:
@@ -131,18 +139,6 @@ def read_bytes(data: bytes, name: str, reader: Reader) -> Document:
             "holds no text; if its pages are pictures, recognise their text first (OCR), else remove it"
         )
     return Document(name, text, notes)
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise UnreadableFileError("is no ordinary file; remove it")
-        data = path.read_bytes()
-    except OSError as error:
-        raise UnreadableFileError(f"cannot be read: {error.strerror}; mend or remove it") from None
-    if not data.strip():
-        raise UnreadableFileError("is empty; fill it in or remove it")
-    return data
 
 
 def decode(data: bytes, declared: str | None = None) -> str:

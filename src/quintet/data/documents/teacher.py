@@ -88,7 +88,7 @@ def parse_drafts(content: str) -> list[Draft]:
     text = without_thoughts(content)[:LONGEST_ANSWER]
     values = list(_json_values(text))
     drafts = [draft for value in values for draft in _drafts_in(value)]
-    if not drafts and not any(_is_empty(value) for value in values):
+    if not drafts and not any(value == [] or (isinstance(value, dict) and [] in value.values()) for value in values):
         raise UnusableAnswerError(
             f"expected a JSON list of questions and answers from the teacher, found {text[:80]!r}"
         )
@@ -107,10 +107,6 @@ def _json_values(text: str) -> Iterator[Any]:
             place = start.end()
         else:
             yield value
-
-
-def _is_empty(value: Any) -> bool:
-    return value == [] or (isinstance(value, dict) and [] in value.values())
 
 
 def _drafts_in(value: Any) -> Iterator[Draft]:

@@ -101,7 +101,9 @@ class Residency:
                 must_wait = True
             else:
                 room.now += self.sizes[other]
-                self._evict(other, moves)
+                del self._virtual[other]
+                self.evictions += 1
+                moves.leave.append(other)
         if size is None or room.later < size:
             room.is_closed = True
             return
@@ -110,11 +112,6 @@ class Residency:
             room.now -= size
             self._reading.add(digest)
             moves.read.append(digest)
-
-    def _evict(self, digest: str, moves: Moves) -> None:
-        del self._virtual[digest]
-        self.evictions += 1
-        moves.leave.append(digest)
 
     def _next_to_leave(self, ready: Collection[str], used: Collection[str | None]) -> str | None:
         may_leave = [digest for digest in self._virtual if digest not in ready and digest not in self._leaving]

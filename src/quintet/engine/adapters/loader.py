@@ -19,7 +19,6 @@ from transformers import PreTrainedModel
 
 from quintet.engine.adapters.peft_files import read_files
 from quintet.engine.adapters.types import Base, Expert
-from quintet.engine.lora.multi_lora import Parts
 from quintet.engine.types import PAGED, LayerShape
 from quintet.errors import ModelError
 from quintet.models.base_model import load_model, own_dtype
@@ -51,10 +50,23 @@ def read_expert(folder: Path, base: Base) -> Expert:
         with _BUILDING:
             return Expert(model=base.load(str(folder)))
     config = _read_config(folder)
-    _refuse_unservable(config, folder)
+    kind = config.peft_type
+    if kind != PeftType.PREFIX_TUNING and kind not in EMBEDDED | OF_THEIR_OWN:
+        name = getattr(kind, "value", kind)
+        raise ModelError(f"the adapter in {folder} is of the kind {name}, which is not computed token by token and "
+                         f"has no place in a mixed batch; {EXPORT_INSTEAD}")  # fmt: skip
+    start = getattr(config, "init_lora_weights", None)
+    if isinstance(start, str) and start.startswith(_INTO_BASE):
+        raise ModelError(f"the adapter in {folder} has init_lora_weights={start!r}, with which PEFT changes the base's "
+                         f"weights, which all experts share; {EXPORT_INSTEAD}")  # fmt: skip
+    if getattr(config, "alora_invocation_tokens", None) or getattr(config, "layer_replication", None):
+        raise ModelError(f"the adapter in {folder} has alora_invocation_tokens or layer_replication, which depend on "
+                         f"more than a token; {EXPORT_INSTEAD}")  # fmt: skip
     expert = read_files(folder, config, base)
     expert = expert or _read_through_peft(folder, config, base.weights(), base.shapes)
-    _check_finite(expert.parts, folder)
+    tensors = [each for part in expert.parts.values() for each in vars(part).values() if isinstance(each, Tensor)]
+    if tensors and not torch.stack([each.isfinite().all() for each in tensors]).all():
+        raise ModelError(f"the adapter in {folder} has weights that are not finite numbers; train it again")
     return expert
 
 
@@ -65,12 +77,33 @@ def _read_through_peft(
     with _BUILDING, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Found missing adapter keys")
         model = load_expert_model(folder, template)
-    _check_whole(model, folder)
+    stored = load_peft_weights(str(folder), device="cpu").keys()
+    missing = sorted(get_peft_model_state_dict(model, save_embedding_layers=False).keys() - stored)
+    if missing:
+        raise ModelError(f"the adapter in {folder} lacks {len(missing)} weights, such as {missing[0]}; "
+                         "copy or train it again")  # fmt: skip
     with torch.inference_mode():
         if config.peft_type == PeftType.PREFIX_TUNING:
-            return Expert(virtual=config.num_virtual_tokens, states=_read_states(model, shapes, folder))
+            virtual = model.active_peft_config.num_virtual_tokens
+            cache = model.get_prompt(1)
+            states = {
+                number: (_places(layer.keys, virtual), _places(layer.values, virtual))
+                for number, layer in enumerate(cache.layers)
+            }
+            found = {
+                number: LayerShape(keys.shape[1], keys.shape[2], values.shape[2])
+                for number, (keys, values) in states.items()
+            }
+            if found != shapes:
+                raise ModelError(_of_another_base(folder, f"keys and values {found.get(0)} in {len(found)} layers",
+                                                  f"{shapes.get(0)} in {len(shapes)}"))  # fmt: skip
+            return Expert(virtual=config.num_virtual_tokens, states=states)
         if config.peft_type in EMBEDDED:
-            return _read_embedded(model, template, folder)
+            embeddings_VE = model.get_prompt(1)[0].to(template.dtype)
+            width = template.config.get_text_config().hidden_size
+            if embeddings_VE.shape[1] != width:
+                raise ModelError(_of_another_base(folder, f"embeddings of {embeddings_VE.shape[1]}", str(width)))
+            return Expert(virtual=embeddings_VE.shape[0], embeddings=embeddings_VE)
     return Expert(model=model.get_base_model())
 
 
@@ -108,67 +141,11 @@ def _read_config(folder: Path) -> Any:
         raise ModelError(f"{folder / ADAPTER_CONFIG} is not an adapter's config ({error}); train it again") from error
 
 
-def _refuse_unservable(config: Any, folder: Path) -> None:
-    kind = config.peft_type
-    if kind != PeftType.PREFIX_TUNING and kind not in EMBEDDED | OF_THEIR_OWN:
-        name = getattr(kind, "value", kind)
-        raise ModelError(f"the adapter in {folder} is of the kind {name}, which is not computed token by token and "
-                         f"has no place in a mixed batch; {EXPORT_INSTEAD}")  # fmt: skip
-    start = getattr(config, "init_lora_weights", None)
-    if isinstance(start, str) and start.startswith(_INTO_BASE):
-        raise ModelError(f"the adapter in {folder} has init_lora_weights={start!r}, with which PEFT changes the base's "
-                         f"weights, which all experts share; {EXPORT_INSTEAD}")  # fmt: skip
-    if getattr(config, "alora_invocation_tokens", None) or getattr(config, "layer_replication", None):
-        raise ModelError(f"the adapter in {folder} has alora_invocation_tokens or layer_replication, which depend on "
-                         f"more than a token; {EXPORT_INSTEAD}")  # fmt: skip
-
-
-def _check_finite(parts: Parts, folder: Path) -> None:
-    """Raise ModelError for what is not a number: times the zero of another's mask, it is none either."""
-    tensors = [each for part in parts.values() for each in vars(part).values() if isinstance(each, Tensor)]
-    if tensors and not torch.stack([each.isfinite().all() for each in tensors]).all():
-        raise ModelError(f"the adapter in {folder} has weights that are not finite numbers; train it again")
-
-
-def _check_whole(model: Any, folder: Path) -> None:
-    """Raise ModelError when weights are missing, of which PEFT only warns, and leaves them as they start out."""
-    stored = load_peft_weights(str(folder), device="cpu").keys()
-    missing = sorted(get_peft_model_state_dict(model, save_embedding_layers=False).keys() - stored)
-    if missing:
-        raise ModelError(f"the adapter in {folder} lacks {len(missing)} weights, such as {missing[0]}; "
-                         "copy or train it again")  # fmt: skip
-
-
-def _read_states(model: Any, shapes: Mapping[int, LayerShape], folder: Path) -> Mapping[int, tuple[Tensor, Tensor]]:
-    """Return the keys and values that PEFT puts in front; they are as the cache has them, so nothing rotates them."""
-    virtual = model.active_peft_config.num_virtual_tokens
-    cache = model.get_prompt(1)
-    states = {
-        number: (_places(layer.keys, virtual), _places(layer.values, virtual))
-        for number, layer in enumerate(cache.layers)
-    }
-    found = {
-        number: LayerShape(keys.shape[1], keys.shape[2], values.shape[2]) for number, (keys, values) in states.items()
-    }
-    if found != shapes:
-        raise ModelError(_of_another_base(folder, f"keys and values {found.get(0)} in {len(found)} layers",
-                                          f"{shapes.get(0)} in {len(shapes)}"))  # fmt: skip
-    return states
-
-
 def _places(states_1KLD: Tensor, virtual: int) -> Tensor:
     """Return `[virtual, K, D]`; a layer with a window shorter than the prefix was given its end alone."""
     states_LKD = states_1KLD[0].transpose(0, 1)
     absent = states_LKD.new_zeros(virtual - states_LKD.shape[0], *states_LKD.shape[1:])
     return torch.cat([absent, states_LKD])
-
-
-def _read_embedded(model: Any, template: PreTrainedModel, folder: Path) -> Expert:
-    embeddings_VE = model.get_prompt(1)[0].to(template.dtype)
-    width = template.config.get_text_config().hidden_size
-    if embeddings_VE.shape[1] != width:
-        raise ModelError(_of_another_base(folder, f"embeddings of {embeddings_VE.shape[1]}", str(width)))
-    return Expert(virtual=embeddings_VE.shape[0], embeddings=embeddings_VE)
 
 
 def _of_another_base(folder: Path, found: str, expected: str) -> str:

@@ -69,7 +69,9 @@ class Exchange:
         self._wanted = {digest: adapter for digest, adapter in self._wanted.items() if digest in still}
         moves = self._residency.plan(self._wanted, used)
         self._gone += [self._runner.unload(digest) for digest in moves.leave]
-        self._free()
+        gone, self._gone = self._gone, []
+        if gone:
+            self._reader.submit(gone.clear)
         for digest in moves.read:
             self._reader.submit(self._read, self._runner.prepare, self._wanted[digest])
         ends |= dict.fromkeys(moves.ready)
@@ -93,20 +95,17 @@ class Exchange:
             self._residency.give_up(digest)
             self._gone.append(found)
         elif self._residency.fits(digest, found.bytes):
-            return self._install(news.adapter, found)
+            started = time.monotonic()
+            try:
+                self._runner.install(news.adapter.digest, found)
+            except Exception as error:
+                return self._give_up(news.adapter, error)
+            self._residency.arrive(news.adapter.digest, found.virtual)
+            self.loads += 1
+            self.seconds += time.monotonic() - started
+            return {}
         else:
             self._gone.append(found)
-        return {}
-
-    def _install(self, adapter: Adapter, prepared: Prepared) -> dict[str, QuintetError]:
-        started = time.monotonic()
-        try:
-            self._runner.install(adapter.digest, prepared)
-        except Exception as error:
-            return self._give_up(adapter, error)
-        self._residency.arrive(adapter.digest, prepared.virtual)
-        self.loads += 1
-        self.seconds += time.monotonic() - started
         return {}
 
     def _give_up(self, adapter: Adapter, error: Exception) -> dict[str, QuintetError]:
@@ -116,12 +115,6 @@ class Exchange:
         logger.error("the expert in %s cannot be loaded", adapter.folder, exc_info=error)
         why = f"{type(error).__name__}: {error}"
         return {adapter.digest: ModelError(f"the expert in {adapter.folder} cannot be loaded ({why}); ask again")}
-
-    def _free(self) -> None:
-        """Have the reader's thread free what has gone: nobody but the list holds it by now."""
-        gone, self._gone = self._gone, []
-        if gone:
-            self._reader.submit(gone.clear)
 
     def _read(self, work: Callable[[Adapter], int | Prepared], adapter: Adapter) -> None:
         started = time.monotonic()

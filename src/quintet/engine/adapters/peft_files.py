@@ -8,7 +8,7 @@ it or says what is wrong.
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +72,11 @@ def _is_known(config: Any) -> bool:
     if config.peft_type not in _KNOWN:
         return False
     others = [option for option in fields(config) if option.name not in _KNOWN[config.peft_type]]
-    return all(getattr(config, option.name) == _default(option) for option in others)
-
-
-def _default(option: Field[Any]) -> Any:
-    return option.default if option.default_factory is MISSING else option.default_factory()
+    return all(
+        getattr(config, option.name)
+        == (option.default if option.default_factory is MISSING else option.default_factory())
+        for option in others
+    )
 
 
 class _Weights:

@@ -66,7 +66,13 @@ class RankRows:
 
     def larger(self, capacity: int, layers: Mapping[str, LowRank]) -> "RankRows":
         """Return empty rows in all of both layers: as many as these, or, where those are too few, at least twice."""
-        now, more = self.space.capacity, {path: _of_rank_0(part) for path, part in layers.items()}
+        now = self.space.capacity
+        more = {
+            path: LowRank(
+                part.down_RI.new_empty(0, part.down_RI.shape[1]), part.up_RO.new_empty(0, part.up_RO.shape[1])
+            )
+            for path, part in layers.items()
+        }
         return RankRows(now if capacity <= now else max(capacity, 2 * now), {**more, **self.layers})
 
     def gather(self, experts: Mapping[str, Parts]) -> bool:
@@ -111,14 +117,6 @@ class RankRows:
 def rank(parts: Parts) -> int:
     """Return how many rows an expert needs: the largest of its ranks."""
     return max((part.down_RI.shape[0] for part in parts.values() if isinstance(part, LowRank)), default=0)
-
-
-def _low_rank(parts: Parts) -> dict[str, LowRank]:
-    return {path: part for path, part in parts.items() if isinstance(part, LowRank)}
-
-
-def _of_rank_0(part: LowRank) -> LowRank:
-    return LowRank(part.down_RI.new_empty(0, part.down_RI.shape[1]), part.up_RO.new_empty(0, part.up_RO.shape[1]))
 
 
 def _zeros(part_RX: Tensor, capacity: int) -> Tensor:
@@ -249,7 +247,9 @@ class Mixer:
         """Hold an expert's parts; those of a digest that it holds already are replaced."""
         self.remove(digest)
         for path in parts:
-            self._mix(path)
+            if path not in self._mixed:
+                _MixedLinear(self, path, self._model.get_submodule(path), self._head)
+                self._mixed.add(path)
         self._experts[digest], self._ranks[digest] = parts, rank(parts)
         room = self._room(parts)
         if room is not self._rows:
@@ -270,7 +270,7 @@ class Mixer:
     def _room(self, parts: Parts) -> RankRows:
         """Return rows for all experts and these parts: those that there are, or twice as many, so they seldom grow."""
         needed = sum(nlargest(MOST_ENTERED, list(self._ranks.values())))
-        layers = {**self._rows.layers, **_low_rank(parts)}
+        layers = {**self._rows.layers, **{path: part for path, part in parts.items() if isinstance(part, LowRank)}}
         now, reserved = self._rows, self._reserved or self._rows
         held = next((rows for rows in (now, reserved) if rows.hold(needed, layers)), None)
         return held or reserved.larger(needed, layers)
@@ -286,7 +286,22 @@ class Mixer:
         if not active:
             return None
         if active.keys() != self._settled:
-            self._enter(active)
+            ranked = {digest: parts for digest, parts in active.items() if self._ranks[digest]}
+            if (needed := sum(self._ranks[digest] for digest in ranked)) > self._rows.space.capacity:
+                self._rows = self._rows.larger(needed, {})
+            moved = self._rows.gather(ranked)
+            self._settled = frozenset() if moved else frozenset(active)
+            self._ranges = {digest: self._rows.space.ranges[digest] for digest in ranked}
+            window = self._rows.space.window(ranked)
+            self._window = (
+                range(min(rounded(window.stop, 16), self._rows.space.capacity)) if self._even and window else window
+            )
+            if not _scaled(active).keys() <= self._scales.row.keys():
+                self._scales = Scales(active)
+            paths = dict.fromkeys(path for parts in active.values() for path in parts)
+            self._mixed_layers = {path: self._mixed_layer(path, active) for path in paths}
+            # Objects, not their numbers: as long as somebody holds this, no other can be taken for them.
+            self._kind = (self._rows, self._window, self._scales, frozenset(_what_is_done(self._mixed_layers)))
         of_head = self._tokens_of([owners[row] for row in head_rows], device)
         return Mixture(self._mixed_layers, self._tokens_of(owners, device), of_head, self._kind)
 
@@ -298,26 +313,6 @@ class Mixer:
             yield
         finally:
             self._mixture = None
-
-    def _enter(self, active: Mapping[str, Parts]) -> None:
-        """Bring experts into their rows; where they still move, the next step of the same goes on with it."""
-        ranked = {digest: parts for digest, parts in active.items() if self._ranks[digest]}
-        if (needed := sum(self._ranks[digest] for digest in ranked)) > self._rows.space.capacity:
-            self._rows = self._rows.larger(needed, {})
-        moved = self._rows.gather(ranked)
-        self._settled = frozenset() if moved else frozenset(active)
-        self._ranges = {digest: self._rows.space.ranges[digest] for digest in ranked}
-        self._window = self._read(self._rows.space.window(ranked))
-        if not _scaled(active).keys() <= self._scales.row.keys():
-            self._scales = Scales(active)
-        paths = dict.fromkeys(path for parts in active.values() for path in parts)
-        self._mixed_layers = {path: self._mixed_layer(path, active) for path in paths}
-        # Objects, not their numbers: as long as somebody holds this, no other can be taken for them.
-        self._kind = (self._rows, self._window, self._scales, frozenset(_what_is_done(self._mixed_layers)))
-
-    def _read(self, window: range) -> range:
-        """Return the rows that a step reads so that it reads those of a window."""
-        return range(min(rounded(window.stop, 16), self._rows.space.capacity)) if self._even and window else window
 
     def _mixed_layer(self, path: str, active: Mapping[str, Parts]) -> MixedLayer:
         """Return what these experts do to a layer."""
@@ -349,11 +344,6 @@ class Mixer:
         rows_R = torch.arange(self._window.start, self._window.stop, device=device)
         others_TR: Tensor = (rows_R < start_T1) | (rows_R >= stop_T1)
         return others_TR
-
-    def _mix(self, path: str) -> None:
-        if path not in self._mixed:
-            _MixedLinear(self, path, self._model.get_submodule(path), self._head)
-            self._mixed.add(path)
 
     def layer(self, path: str) -> MixedLayer | None:
         """Return what the experts of this forward do to a layer, if anything."""

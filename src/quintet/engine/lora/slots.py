@@ -71,7 +71,11 @@ class RankSpace:
             start += widths[digest]
 
     def _take(self, digest: str, rows: range) -> None:
-        others = {other: each for other, each in self.ranges.items() if other != digest and not _meet(rows, each)}
+        others = {
+            other: each
+            for other, each in self.ranges.items()
+            if other != digest and not (rows.start < each.stop and each.start < rows.stop)
+        }
         self.ranges = {**others, digest: rows}
 
 
@@ -96,7 +100,3 @@ class _Line:
 def _span(ranges: Iterable[range]) -> range:
     ranges = list(ranges)
     return range(min(each.start for each in ranges), max(each.stop for each in ranges))
-
-
-def _meet(one: range, other: range) -> bool:
-    return one.start < other.stop and other.start < one.stop

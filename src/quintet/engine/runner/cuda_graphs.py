@@ -91,7 +91,9 @@ class DecodeGraphs:
         except RuntimeError as error:
             self._give_up(f"it cannot be recorded ({str(error).splitlines()[0]})")
             return
-        if (apart := _apart(result, expected)) > MOST_APART:
+        expected = expected.float()
+        apart = float((result.float() - expected).norm() / expected.norm().clamp_min(1e-12))
+        if apart > MOST_APART:
             self._give_up(f"what was recorded says something else ({apart:.3f} apart)")
             return
         self._graphs[key] = Graph(own, replay, result)
@@ -106,8 +108,3 @@ class DecodeGraphs:
     def _clear(self) -> None:
         self._graphs.clear()
         self._met.clear()
-
-
-def _apart(result: Tensor, expected: Tensor) -> float:
-    """Return how far a result is from what was expected, as a share of its length."""
-    return float((result.float() - expected.float()).norm() / expected.float().norm().clamp_min(1e-12))

@@ -6,12 +6,10 @@ Knows nothing of requests, queues or who may have which block.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedConfig
 
 from quintet.engine.adapters.loader import is_full, load_paged, load_to_round, read_expert
 from quintet.engine.adapters.memory_budget import (
@@ -79,7 +77,13 @@ class TorchRunner:
         self._plain: Any = None if self._packing else shared_view(self._model)
         skeleton = skeleton_of(self._model, self._dtype)
         self._pack(self._model, torch.get_num_threads())
-        self.context_length = _context_length(self._model.config)
+        # Beyond its original length, LongRoPE (Ding et al. 2024, arXiv:2402.13753) turns all keys of a batch by
+        # other angles, so one long sequence would change the others: sequences end there.
+        text: Any = self._model.config.get_text_config()
+        rope: Any = getattr(text, "rope_parameters", None) or {}
+        kinds = [rope, *(kind for kind in rope.values() if isinstance(kind, dict))]
+        originals = [kind["original_max_position_embeddings"] for kind in kinds if kind.get("rope_type") == "longrope"]
+        self.context_length = int(min([text.max_position_embeddings, *originals]))
         self.block_size = block_size
         self.blocks = blocks or self._affordable(probe.shapes)
         # One block more, which no sequence has: of tokens that only fill a recorded step.
@@ -110,7 +114,21 @@ class TorchRunner:
 
     def prepare(self, adapter: Adapter) -> Prepared:
         """Read an expert, on whatever thread; raise ModelError when it cannot be used. Nothing that runs is touched."""
-        expert = self._read(adapter)
+        folder = adapter.folder
+        expert = read_expert(folder, self._base)
+        if expert.virtual >= self.context_length:
+            raise ModelError(f"the expert in {folder} has {expert.virtual} virtual tokens, and the base has room for "
+                             f"{self.context_length} in all; train it with fewer")  # fmt: skip
+        if expert.model is not None:
+            found = (_probe(expert.model).shapes, expert.model.get_output_embeddings().out_features)
+            if found != (self._store.shapes, self.vocabulary):
+                raise ModelError(
+                    f"the model in {folder} is of another shape than the base, with which it shares a store of keys "
+                    "and values; serve it as a base of its own, or train it anew"
+                )
+            if is_full(folder):
+                self._pack(expert.model)
+        self._mixer.reserve(adapter.digest, expert.parts)
         shared = () if expert.model is None or is_full(adapter.folder) else tensors_of(self._template())
         return Prepared(expert.virtual, held_bytes(expert, shared), expert)
 
@@ -140,7 +158,15 @@ class TorchRunner:
         is computed.
         """
         for chunk in chunks:
-            self._check(chunk)
+            expert = self._expert(chunk)
+            if chunk.virtual != expert.virtual:
+                raise ValueError(f"a chunk has {chunk.virtual} virtual tokens, its expert {expert.virtual}")
+            places = chunk.virtual + chunk.start + len(chunk.ids)
+            if not chunk.ids or places > min(len(chunk.blocks) * self.block_size, self.context_length):
+                raise ValueError(f"a chunk must have ids and blocks for its {places} places, "
+                                 f"and may not go beyond {self.context_length}")  # fmt: skip
+            if not all(0 <= block < self.blocks for block in chunk.blocks):
+                raise ValueError(f"a chunk has blocks {chunk.blocks}; there are those from 0 to {self.blocks - 1}")
         wanted = [number for number, chunk in enumerate(chunks) if chunk.wants_logits]
         logits_NV = torch.empty(len(wanted), self.vocabulary, device=self._device, dtype=torch.float32)
         for group in self._groups(chunks):
@@ -149,19 +175,6 @@ class TorchRunner:
             if rows:
                 logits_NV[torch.tensor(rows, device=self._device)] = logits.float()
         return logits_NV
-
-    def _read(self, adapter: Adapter) -> Expert:
-        folder = adapter.folder
-        expert = read_expert(folder, self._base)
-        if expert.virtual >= self.context_length:
-            raise ModelError(f"the expert in {folder} has {expert.virtual} virtual tokens, and the base has room for "
-                             f"{self.context_length} in all; train it with fewer")  # fmt: skip
-        if expert.model is not None:
-            self._check_fits(expert.model, folder)
-            if is_full(folder):
-                self._pack(expert.model)
-        self._mixer.reserve(adapter.digest, expert.parts)
-        return expert
 
     def _pack(self, model: Any, threads: int = 1) -> None:
         if self._packing:
@@ -173,24 +186,6 @@ class TorchRunner:
         if self._plain is None:
             self._plain = load_paged(self._source, self._device, self._dtype)
         return self._plain
-
-    def _check_fits(self, model: Any, folder: Path) -> None:
-        """Raise ModelError when a model keeps or says other things than the base does."""
-        found = (_probe(model).shapes, model.get_output_embeddings().out_features)
-        if found != (self._store.shapes, self.vocabulary):
-            raise ModelError(f"the model in {folder} is of another shape than the base, with which it shares a "
-                             "store of keys and values; serve it as a base of its own, or train it anew")  # fmt: skip
-
-    def _check(self, chunk: Chunk) -> None:
-        expert = self._expert(chunk)
-        if chunk.virtual != expert.virtual:
-            raise ValueError(f"a chunk has {chunk.virtual} virtual tokens, its expert {expert.virtual}")
-        places = chunk.virtual + chunk.start + len(chunk.ids)
-        if not chunk.ids or places > min(len(chunk.blocks) * self.block_size, self.context_length):
-            raise ValueError(f"a chunk must have ids and blocks for its {places} places, "
-                             f"and may not go beyond {self.context_length}")  # fmt: skip
-        if not all(0 <= block < self.blocks for block in chunk.blocks):
-            raise ValueError(f"a chunk has blocks {chunk.blocks}; there are those from 0 to {self.blocks - 1}")
 
     def _expert(self, chunk: Chunk) -> Expert:
         if chunk.expert is None:
@@ -211,7 +206,11 @@ class TorchRunner:
         """Compute chunks that one model computes; return logits `[chunks that want them, vocabulary]`."""
         expert = self._expert(group[0])
         model = self._model if expert.model is None else expert.model
-        if self._graphs and expert.model is None and all(_goes_on(chunk) for chunk in group):
+        if (
+            self._graphs
+            and expert.model is None
+            and all(len(chunk.ids) == 1 and chunk.start > 0 and chunk.wants_logits for chunk in group)
+        ):
             return self._go_on(group, self._graphs)
         row = _Row()
         for chunk in group:
@@ -327,27 +326,9 @@ def _probe(model: Any) -> ShapeProbe:
     return probe
 
 
-def _goes_on(chunk: Chunk) -> bool:
-    """Whether a chunk is the next token of a sequence that has begun."""
-    return len(chunk.ids) == 1 and chunk.start > 0 and chunk.wants_logits
-
-
 def _hides_places(config: Any, probe: ShapeProbe) -> bool:
     """Whether layers leave out places by a mask alone, of which their attention is not told."""
     kinds = getattr(config, "layer_types", None) or ()
     untold = any(kind == "sliding_attention" and not probe.windows.get(layer) for layer, kind in enumerate(kinds))
     by_config = not kinds and getattr(config, "sliding_window", None) and not any(probe.windows.values())
     return untold or bool(by_config) or "chunked_attention" in kinds
-
-
-def _context_length(config: PreTrainedConfig) -> int:
-    """Return how many tokens a sequence may have.
-
-    Beyond its original length, LongRoPE (Ding et al. 2024, arXiv:2402.13753) turns all keys of a batch by other angles,
-    so one long sequence would change the others: it is not gone beyond.
-    """
-    text: Any = config.get_text_config()
-    rope: Any = getattr(text, "rope_parameters", None) or {}
-    kinds = [rope, *(kind for kind in rope.values() if isinstance(kind, dict))]
-    originals = [kind["original_max_position_embeddings"] for kind in kinds if kind.get("rope_type") == "longrope"]
-    return int(min([text.max_position_embeddings, *originals]))

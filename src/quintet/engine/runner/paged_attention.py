@@ -189,7 +189,7 @@ class PagedStep:
             out_THD[self._rows_N] = self._attend_singles(layer, q_HTD[:, self._rows_N], options)
         for span in self._longer:
             rows = slice(span.row, span.row + span.count)
-            if self._needs_no_past(span, options.window):
+            if span.start == 0 and (options.window is None or span.count <= options.window):
                 k_NKLD, v_NKLD, mask = k_KTD[None, :, rows], v_KTD[None, :, rows], None
             else:
                 slots_NL, mask = self._span_reads(span, options.window)
@@ -206,18 +206,10 @@ class PagedStep:
         return SinglesStep(self.store, self._slots_T, reads)
 
     def _attend_singles(self, layer: int, q_HND: Tensor, options: Options) -> Tensor:
-        return attend_singles(self.store, layer, q_HND, self._single_reads(options.window), options)
-
-    @staticmethod
-    def _needs_no_past(span: Span, window: int | None) -> bool:
-        return span.start == 0 and (window is None or span.count <= window)
-
-    def _single_reads(self, window: int | None) -> Reads:
-        """Return the places of all single tokens' sequences, as long as the longest; what a shorter lacks is masked."""
-        key = (-1, window)
+        key = (-1, options.window)
         if key not in self._reads:
-            self._reads[key] = self._plan_singles(window)
-        return self._reads[key]
+            self._reads[key] = self._plan_singles(options.window)
+        return attend_singles(self.store, layer, q_HND, self._reads[key], options)
 
     def _plan_singles(self, window: int | None, *, even: bool = False) -> Reads:
         firsts = [max(0, span.end - window) if window else 0 for span in self._singles]
@@ -259,7 +251,16 @@ def attend(q_NHTD: Tensor, k_NKLD: Tensor, v_NKLD: Tensor, mask: Tensor | None, 
     Query heads share key/value heads in groups (Ainslie et al. 2023, arXiv:2305.13245).
     """
     if options.softcap is not None:
-        return _attend_capped(q_NHTD, k_NKLD, v_NKLD, mask, options.scaling, options.softcap)
+        q_NKGTD = q_NHTD.reshape(q_NHTD.shape[0], k_NKLD.shape[1], -1, *q_NHTD.shape[2:])
+        logits_NKGTL = q_NKGTD @ k_NKLD.unsqueeze(2).transpose(-1, -2) * options.scaling
+        logits_NKGTL = torch.tanh(logits_NKGTL / options.softcap) * options.softcap
+        if mask is not None:
+            logits_NKGTL = logits_NKGTL + mask.unsqueeze(2)
+        elif q_NHTD.shape[2] > 1:
+            hidden_TL = torch.ones(logits_NKGTL.shape[-2:], dtype=torch.bool, device=q_NHTD.device).triu(1)
+            logits_NKGTL = logits_NKGTL.masked_fill(hidden_TL, float("-inf"))
+        weights_NKGTL = logits_NKGTL.softmax(-1, dtype=torch.float32).to(v_NKLD.dtype)
+        return (weights_NKGTL @ v_NKLD.unsqueeze(2)).flatten(1, 2)
     if q_NHTD.shape[2] == 1:
         # One query in each of a group's heads is a group's worth of queries over one head: no key is repeated.
         q_NKGD = q_NHTD.reshape(q_NHTD.shape[0], k_NKLD.shape[1], -1, q_NHTD.shape[3])
@@ -269,22 +270,6 @@ def attend(q_NHTD: Tensor, k_NKLD: Tensor, v_NKLD: Tensor, mask: Tensor | None, 
     return scaled_dot_product_attention(
         q_NHTD, k_NKLD, v_NKLD, mask, is_causal=mask is None, scale=options.scaling, enable_gqa=grouped
     )
-
-
-def _attend_capped(
-    q_NHTD: Tensor, k_NKLD: Tensor, v_NKLD: Tensor, mask: Tensor | None, scaling: float, softcap: float
-) -> Tensor:
-    """Attend with logits capped by `softcap x tanh(logits / softcap)` (Gemma 2, arXiv:2408.00118)."""
-    q_NKGTD = q_NHTD.reshape(q_NHTD.shape[0], k_NKLD.shape[1], -1, *q_NHTD.shape[2:])
-    logits_NKGTL = q_NKGTD @ k_NKLD.unsqueeze(2).transpose(-1, -2) * scaling
-    logits_NKGTL = torch.tanh(logits_NKGTL / softcap) * softcap
-    if mask is not None:
-        logits_NKGTL = logits_NKGTL + mask.unsqueeze(2)
-    elif q_NHTD.shape[2] > 1:
-        hidden_TL = torch.ones(logits_NKGTL.shape[-2:], dtype=torch.bool, device=q_NHTD.device).triu(1)
-        logits_NKGTL = logits_NKGTL.masked_fill(hidden_TL, float("-inf"))
-    weights_NKGTL = logits_NKGTL.softmax(-1, dtype=torch.float32).to(v_NKLD.dtype)
-    return (weights_NKGTL @ v_NKLD.unsqueeze(2)).flatten(1, 2)
 
 
 # Not an argument of the model's forward: not every model's code passes arguments that it does not know on.
@@ -316,16 +301,6 @@ def paged_attention(
 
     Within `stepping` alone. Raises ModelError for a model that wants something that this attention does not do.
     """
-    _refuse_unknown(module, attention_mask, others)
-    options = Options(query.shape[-1] ** -0.5 if scaling is None else scaling, softcap, sliding_window)
-    layer: Any = module.layer_idx
-    return _STEP.get().attend(layer, query[0], key[0], value[0], options).unsqueeze(0), None
-
-
-_NOT_DONE = ("s_aux", "sinks", "position_bias", "head_mask")
-
-
-def _refuse_unknown(module: torch.nn.Module, attention_mask: Tensor | None, others: Mapping[str, Any]) -> None:
     wanted = [name for name in _NOT_DONE if others.get(name) is not None]
     if attention_mask is not None:
         wanted.append("a mask of its own")
@@ -334,6 +309,12 @@ def _refuse_unknown(module: torch.nn.Module, attention_mask: Tensor | None, othe
     if wanted:
         raise ModelError(f"the attention of {type(module).__name__} wants {', '.join(wanted)}, which the paged "
                          f"attention does not do; {OTHER_ENGINE}")  # fmt: skip
+    options = Options(query.shape[-1] ** -0.5 if scaling is None else scaling, softcap, sliding_window)
+    layer: Any = module.layer_idx
+    return _STEP.get().attend(layer, query[0], key[0], value[0], options).unsqueeze(0), None
+
+
+_NOT_DONE = ("s_aux", "sinks", "position_bias", "head_mask")
 
 
 # No mask function is registered under this name: transformers then builds no mask, which would be quadratic.

@@ -156,27 +156,26 @@ def _edit(scores_NV: Tensor, sequences: list[Sequence]) -> dict[int, Exception]:
     for row, sequence in enumerate(sequences):
         if _edits(sequence):
             try:
-                _penalise(scores_NV[row], sequence)
+                scores_V = scores_NV[row]
+                sampling, size = sequence.sampling, len(scores_V)
+                if sampling.repetition_penalty != 1:
+                    seen = torch.tensor([id_ for id_ in set(sequence.ids) if id_ < size], device=scores_V.device)
+                    found = scores_V[seen]
+                    scores_V[seen] = torch.where(
+                        found < 0, found * sampling.repetition_penalty, found / sampling.repetition_penalty
+                    )
+                if (counts := Counter(sequence.generated)) and (
+                    sampling.frequency_penalty or sampling.presence_penalty
+                ):
+                    # OpenAI's formula: logit - count * frequency - (count > 0) * presence.
+                    penalties = [n * sampling.frequency_penalty + sampling.presence_penalty for n in counts.values()]
+                    said = torch.tensor(list(counts), device=scores_V.device)
+                    scores_V[said] -= torch.tensor(penalties, dtype=scores_V.dtype, device=scores_V.device)
                 _bias(scores_NV[row], sequence.sampling.logit_bias)
                 _mask(scores_NV[row], sequence)
             except Exception as error:
                 failures[row] = error
     return failures
-
-
-def _penalise(scores_V: Tensor, sequence: Sequence) -> None:
-    sampling, size = sequence.sampling, len(scores_V)
-    if sampling.repetition_penalty != 1:
-        seen = torch.tensor([id_ for id_ in set(sequence.ids) if id_ < size], device=scores_V.device)
-        found = scores_V[seen]
-        scores_V[seen] = torch.where(
-            found < 0, found * sampling.repetition_penalty, found / sampling.repetition_penalty
-        )
-    if (counts := Counter(sequence.generated)) and (sampling.frequency_penalty or sampling.presence_penalty):
-        # OpenAI's formula: logit - count * frequency - (count > 0) * presence.
-        penalties = [n * sampling.frequency_penalty + sampling.presence_penalty for n in counts.values()]
-        said = torch.tensor(list(counts), device=scores_V.device)
-        scores_V[said] -= torch.tensor(penalties, dtype=scores_V.dtype, device=scores_V.device)
 
 
 def _bias(scores_V: Tensor, bias: tuple[tuple[int, float], ...]) -> None:
@@ -209,7 +208,9 @@ def _mask(scores_V: Tensor, sequence: Sequence) -> None:
 
 def _pick(scores_NV: Tensor, sequences: list[Sequence], failed: set[int]) -> list[int]:
     """Return an id for each row; those of failed rows mean nothing."""
-    drawn = [row for row, each in enumerate(sequences) if row not in failed and _is_drawn(each.sampling)]
+    drawn = [
+        row for row, each in enumerate(sequences) if row not in failed and each.sampling.temperature >= GREEDY_BELOW
+    ]
     ids = [0] * len(sequences)
     greedy = [row for row in range(len(sequences)) if row not in drawn]
     for row, id_ in zip(greedy, _rows(scores_NV, greedy).argmax(-1).tolist() if greedy else [], strict=True):
@@ -226,10 +227,6 @@ def _rows(scores_NV: Tensor, rows: list[int]) -> Tensor:
     if len(rows) == len(scores_NV):
         return scores_NV
     return scores_NV.index_select(0, torch.tensor(rows, device=scores_NV.device))
-
-
-def _is_drawn(sampling: Sampling) -> bool:
-    return sampling.temperature >= GREEDY_BELOW
 
 
 def _draw(odds: Odds, sequences: list[Sequence]) -> list[int]:

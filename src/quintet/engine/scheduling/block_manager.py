@@ -54,7 +54,8 @@ class KVCache:
         """
         sequence.blocks = self._reusable(sequence)
         for block in sequence.blocks:
-            self._hold(block)
+            self._unheld.pop(block, None)
+            self._holders[block] += 1
         sequence.committed = len(sequence.blocks)
         sequence.computed = max(0, sequence.committed * self.block_size - sequence.virtual)
         sequence.blocks += [self._take() for _ in range(self.count(sequence) - sequence.committed)]
@@ -84,7 +85,10 @@ class KVCache:
         for block in reversed(sequence.blocks):
             self._holders[block] -= 1
             if not self._holders[block]:
-                self._keep_or_wipe(block)
+                if block in self._content:
+                    self._unheld[block] = None
+                else:
+                    self._blank.append(block)
         sequence.blocks, sequence.committed, sequence.computed = [], 0, 0
 
     def _reusable(self, sequence: Sequence) -> list[int]:
@@ -107,24 +111,11 @@ class KVCache:
             keys.append(sha256(before + ids.tobytes()).digest())
         return keys[:count]
 
-    def _hold(self, block: int) -> None:
-        self._unheld.pop(block, None)
-        self._holders[block] += 1
-
     def _take(self) -> int:
         if not self._blank:
             oldest, _ = self._unheld.popitem(last=False)
-            self._wipe(oldest)
+            del self._block_of[self._content.pop(oldest)]
             self._blank.append(oldest)
         block = self._blank.pop()
         self._holders[block] = 1
         return block
-
-    def _keep_or_wipe(self, block: int) -> None:
-        if block in self._content:
-            self._unheld[block] = None
-        else:
-            self._blank.append(block)
-
-    def _wipe(self, block: int) -> None:
-        del self._block_of[self._content.pop(block)]

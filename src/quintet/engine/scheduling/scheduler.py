@@ -200,7 +200,13 @@ class Scheduler:
         while (head := self._queue.next(passed)) is not None:
             may_pass = blocked is None or not self._runs(head.department)
             if may_pass and self._make_room(head, passed):
-                self._begin(head)
+                self.cache.admit(head)
+                self._queue.begin(head)
+                if not head.began:
+                    self.reused_tokens += head.computed
+                    self.retry_after.note_free()
+                head.began, head.status = True, Status.RUNNING
+                self.running.append(head)
                 if blocked is not None:
                     blocked.passed += 1
                 continue
@@ -209,15 +215,6 @@ class Scheduler:
                 blocked = head
             if blocked is not None and blocked.passed >= PATIENCE:
                 return
-
-    def _begin(self, sequence: Sequence) -> None:
-        self.cache.admit(sequence)
-        self._queue.begin(sequence)
-        if not sequence.began:
-            self.reused_tokens += sequence.computed
-            self.retry_after.note_free()
-        sequence.began, sequence.status = True, Status.RUNNING
-        self.running.append(sequence)
 
     def _make_room(self, head: Sequence, passed: set[str]) -> bool:
         """Return whether a sequence can begin, if need be after others of greedier departments have made room.

@@ -43,6 +43,7 @@ def one_expert(seen: Project, name: str) -> ExpertAnswer:
     evidence = read_evidence(seen, name)
     settings: dict[str, Any] = describe_expert(seen, name)["settings"]
     up, down = count_feedback(seen, expert.department).get(name, (0, 0))
+    curve = read_losses(seen, expert)
     return ExpertAnswer(
         **_entry(expert, _shares(history(seen, expert.department)), evidence).model_dump(),
         department=expert.department,
@@ -50,9 +51,11 @@ def one_expert(seen: Project, name: str) -> ExpertAnswer:
         digest=expert.digest,
         rows_held_out=(settings.get("rows") or {}).get("held_out"),
         settings=settings.get("training") or {},
-        evidence=None if evidence is None else _evidence(evidence),
+        evidence=None
+        if evidence is None
+        else EvidenceEntry.model_validate({**vars(evidence), "passed": evidence.passed}),
         decides_nothing=why_it_decides_nothing(seen, name, evidence),
-        curve=_curve(seen, expert),
+        curve=CurveEntry(training=list(curve.training), held_out=list(curve.held_out)),
         feedback=FeedbackCount(up=up, down=down),
     )
 
@@ -119,12 +122,3 @@ def _entry(expert: Expert, shares: dict[int, int], evidence: Evidence | None) ->
         base=scores.get("base"),
         score=scores.get("expert"),
     )
-
-
-def _evidence(evidence: Evidence) -> EvidenceEntry:
-    return EvidenceEntry.model_validate({**vars(evidence), "passed": evidence.passed})
-
-
-def _curve(seen: Project, expert: Expert) -> CurveEntry:
-    curve = read_losses(seen, expert)
-    return CurveEntry(training=list(curve.training), held_out=list(curve.held_out))

@@ -45,7 +45,19 @@ async def read_file(
 ) -> ReadFile:
     """Return the text of a file as Markdown, its tables kept, cut where the context is full."""
     shown = Path(name.replace("\\", "/")).name
-    text, notes = await _text_of(shown, await request.body())
+    data = await request.body()
+    if Path(shown).suffix.lower() not in KINDS:
+        raise RequestError(
+            f"{shown} is of a kind that cannot be read; expected one of {', '.join(KINDS)}", param="name"
+        )
+    if not data.strip():
+        raise RequestError(f"{shown} is empty")
+    found = await asyncio.get_running_loop().run_in_executor(READERS, _read, shown, data)
+    if "missing" in found:
+        raise QuintetError(f"this server cannot read {shown}: {found['missing']}")
+    if "problem" in found:
+        raise RequestError(f"{shown} {found['problem']}", code="unreadable_file")
+    text, notes = found["text"], found["notes"]
     room = int(served.engine.context_length * FILES_SHARE) - taken
     if room < 1:
         raise RequestError(f"there is no room for {shown}: other files and the conversation fill the context already")
@@ -54,19 +66,6 @@ async def read_file(
     fitting = text if len(ids) <= room else _whole_lines(translator.decode(ids[:room]))
     kept = len(ids) if fitting is text else len(await asyncio.to_thread(translator.encode_text, fitting))
     return ReadFile(name=shown, text=fitting, tokens=kept, tokens_left_out=len(ids) - kept, notes=notes)
-
-
-async def _text_of(name: str, data: bytes) -> tuple[str, list[str]]:
-    if Path(name).suffix.lower() not in KINDS:
-        raise RequestError(f"{name} is of a kind that cannot be read; expected one of {', '.join(KINDS)}", param="name")
-    if not data.strip():
-        raise RequestError(f"{name} is empty")
-    found = await asyncio.get_running_loop().run_in_executor(READERS, _read, name, data)
-    if "missing" in found:
-        raise QuintetError(f"this server cannot read {name}: {found['missing']}")
-    if "problem" in found:
-        raise RequestError(f"{name} {found['problem']}", code="unreadable_file")
-    return found["text"], found["notes"]
 
 
 def _read(name: str, data: bytes) -> dict[str, Any]:

@@ -125,7 +125,13 @@ async def _call_tool(context: "ServerRequestContext[Any]", params: "CallToolRequ
 
     served: Services = context.request.state.served  # type: ignore[union-attr]
     caller: Caller = context.request.state.caller  # type: ignore[union-attr]
-    await _check_known(served, params.name)
+    from mcp.shared.exceptions import MCPError
+    from mcp_types import INVALID_PARAMS
+
+    if params.name not in served.project.config.departments and not (
+        params.name == ROUTE and await finds_anybody(served)
+    ):
+        raise MCPError(INVALID_PARAMS, f"there is no tool named {params.name!r}")
     try:
         question = _question(params.arguments)
         await ask(caller)
@@ -139,15 +145,6 @@ async def _call_tool(context: "ServerRequestContext[Any]", params: "CallToolRequ
 async def _answer(served: Services, name: str, question: Question) -> QueryAnswer | RoutedAnswer:
     query = Query(query=question.question, max_tokens=question.max_tokens, temperature=0)
     return await (answer_routed(served, query) if name == ROUTE else answer_query(served, name, query))
-
-
-async def _check_known(served: Services, name: str) -> None:
-    """Raise the protocol's error for a tool that its caller has not."""
-    from mcp.shared.exceptions import MCPError
-    from mcp_types import INVALID_PARAMS
-
-    if name not in served.project.config.departments and not (name == ROUTE and await finds_anybody(served)):
-        raise MCPError(INVALID_PARAMS, f"there is no tool named {name!r}")
 
 
 def _question(arguments: dict[str, Any] | None) -> Question:

@@ -51,7 +51,9 @@ class Door:
                 return Caller(key.departments, key.roles, Account(self._ledger, key))
         is_open_path = presented is None and (path in OPEN_PATHS or path.startswith(OPEN_FOLDERS))
         try:
-            if await self._is_open():
+            if self._mode == "auto" and await asyncio.to_thread(any_keys, self._current.project):
+                self._mode = "required"
+            if self._mode != "required":
                 return ANYONE
         except UnreachableError:
             if not is_open_path:
@@ -59,12 +61,6 @@ class Door:
         if is_open_path:
             return STRANGER
         raise KeyRequiredError
-
-    async def _is_open(self) -> bool:
-        """Return whether no key is needed; once one is, that is so until the server ends, whatever becomes of it."""
-        if self._mode == "auto" and await asyncio.to_thread(any_keys, self._current.project):
-            self._mode = "required"
-        return self._mode != "required"
 
 
 def _presented(headers: Headers) -> str | None:

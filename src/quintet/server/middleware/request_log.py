@@ -38,7 +38,12 @@ class Recording:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        record = RequestRecord(_id_of(headers), scope["method"], headers.get("traceparent"))
+        brought = headers.get(HEADER, "")
+        record = RequestRecord(
+            brought if _ID.fullmatch(brought) else f"req_{secrets.token_hex(12)}",
+            scope["method"],
+            headers.get("traceparent"),
+        )
         with recorded(record):
             try:
                 await self._app(scope, receive, self._watch(record, scope, send))
@@ -68,8 +73,3 @@ class Recording:
         record.route = getattr(scope.get("route"), "path", None)
         for observer in self._observers:
             observer(record)
-
-
-def _id_of(headers: Headers) -> str:
-    brought = headers.get(HEADER, "")
-    return brought if _ID.fullmatch(brought) else f"req_{secrets.token_hex(12)}"

@@ -25,7 +25,13 @@ def log_request(record: RequestRecord) -> None:
     """Write the one line of a request."""
     if logger.isEnabledFor(logging.INFO):
         fields = describe_request(record)
-        logger.info(_in_words(record, fields), extra={"request": fields})
+        words = [record.method, record.route or "(no such route)", str(record.status), f"{fields['duration_ms']:g} ms"]
+        words += [word for word in (record.model, record.problem) if word]
+        if record.generations:
+            words.append(f"{record.prompt_tokens}+{record.tokens} tokens")
+        if record.cache == "hit":
+            words.append("cached")
+        logger.info(" ".join(words), extra={"request": fields})
 
 
 def describe_request(record: RequestRecord) -> dict[str, Any]:
@@ -55,16 +61,6 @@ def _most(record: RequestRecord, seconds: Callable[[Generation], float | None]) 
 
 def _milliseconds(seconds: float) -> float:
     return round(seconds * 1000, 1)
-
-
-def _in_words(record: RequestRecord, fields: dict[str, Any]) -> str:
-    words = [record.method, record.route or "(no such route)", str(record.status), f"{fields['duration_ms']:g} ms"]
-    words += [word for word in (record.model, record.problem) if word]
-    if record.generations:
-        words.append(f"{record.prompt_tokens}+{record.tokens} tokens")
-    if record.cache == "hit":
-        words.append("cached")
-    return " ".join(words)
 
 
 class JsonLines(logging.Formatter):

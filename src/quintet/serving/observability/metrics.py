@@ -100,20 +100,6 @@ class Metrics:
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, (*LABELS, *labels), registry=self.registry)
 
-    def _show_at_zero(self, labels: Labels) -> None:
-        """Make its series before they count: the first of something cannot be seen as a rise from nothing."""
-        for metric in (
-            self._first_token, self._per_token, self._whole, self._queued, self._prefill,
-            self._decode, self._prompt_of_request, self._tokens_of_request, self._prompt_tokens, self._looked_up,
-            self._cached,
-        ):  # fmt: skip
-            metric.labels(*labels)
-        for reason in ("stop", "length", "abort"):
-            self._finished.labels(*labels, reason)
-        self._tokens.show_at_zero(labels)
-        for reason in ("queue_full", "deadline_exceeded", "rate_limit_exceeded"):
-            self._rejections.labels(*labels, reason)
-
     def begun(self, generation: Generation) -> None:
         """Count an answer among those that wait or run."""
         self._live[id(generation)] = generation
@@ -185,7 +171,17 @@ class Metrics:
     def text(self) -> bytes:
         """Return all of them in Prometheus's text format."""
         for labels in _known(self._current.project):
-            self._show_at_zero(labels)
+            for metric in (
+                self._first_token, self._per_token, self._whole, self._queued, self._prefill,
+                self._decode, self._prompt_of_request, self._tokens_of_request, self._prompt_tokens, self._looked_up,
+                self._cached,
+            ):  # fmt: skip
+                metric.labels(*labels)
+            for reason in ("stop", "length", "abort"):
+                self._finished.labels(*labels, reason)
+            self._tokens.show_at_zero(labels)
+            for reason in ("queue_full", "deadline_exceeded", "rate_limit_exceeded"):
+                self._rejections.labels(*labels, reason)
         return generate_latest(self.registry)
 
 

@@ -68,7 +68,9 @@ class Breaker:
         except BaseException:
             self._left(attempt)
             raise
-        self._succeeded(attempt)
+        attempt.is_answered()
+        if self._opened_at is None:
+            self._failures = 0
 
     def _enter(self) -> Attempt:
         state = self.state
@@ -84,11 +86,6 @@ class Breaker:
         """Close, and open again at the next failure."""
         self._opened_at, self._is_probed = None, False
         self._failures = self._after - 1
-
-    def _succeeded(self, attempt: Attempt) -> None:
-        attempt.is_answered()
-        if self._opened_at is None:
-            self._failures = 0
 
     def _failed(self, attempt: Attempt) -> None:
         """Count it; what was asked before it opened tells nothing new."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from functools import cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx
 from pydantic import ValidationError
@@ -96,19 +96,16 @@ class Provider:
 
     async def _send(self, asked: Asked, until: float) -> httpx.Response:
         url = self._settings.chat_url if asked.route == "chat" else self._settings.text_url
-        request = self._http.build_request("POST", url, content=as_json(self._body(asked)))
-        limit = self.config.first_timeout
-        with _as_failures("unreachable"):
-            sending = self._http.send(request, stream=True)
-            return await self._in_time(sending, limit, f"took longer than {limit:g} s to begin", until)
-
-    def _body(self, asked: Asked) -> dict[str, Any]:
         body = asked.fields | {"model": self.config.model, "stream": True, "max_tokens": asked.max_tokens}
         if asked.route == "chat" and "max_tokens" in self._unwanted:
             body["max_completion_tokens"] = body.pop("max_tokens")
         if "stream_options" not in self._unwanted:
             body["stream_options"] = {"include_usage": True}
-        return body
+        request = self._http.build_request("POST", url, content=as_json(body))
+        limit = self.config.first_timeout
+        with _as_failures("unreachable"):
+            sending = self._http.send(request, stream=True)
+            return await self._in_time(sending, limit, f"took longer than {limit:g} s to begin", until)
 
     async def _parts(self, response: httpx.Response, until: float) -> AsyncGenerator[bytes]:
         """Yield the body as it comes; raise AttemptError when it falls silent."""

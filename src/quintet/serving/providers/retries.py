@@ -75,14 +75,17 @@ class Exchange:
                 raise last or UnansweredError("failed too often of late", error.seconds) from None
             except AttemptError as failure:
                 last = failure
-                wait = self._patience.wait(attempt, self._note(failure).retry_after)
-                if self._gives_up(failure, attempt) or wait > LONGEST_WAIT_S or self._patience.clock() + wait > until:
+                self._failed(failure.reason)
+                logger.warning("provider %r %s", self._provider.name, failure.detail)
+                wait = self._patience.wait(attempt, failure.retry_after)
+                if (
+                    (self._has_begun or not failure.again or attempt > self._provider.config.retries)
+                    or wait > LONGEST_WAIT_S
+                    or self._patience.clock() + wait > until
+                ):
                     raise
             await self._patience.sleep(wait)
             attempt += 1
-
-    def _gives_up(self, failure: AttemptError, attempt: int) -> bool:
-        return self._has_begun or not failure.again or attempt > self._provider.config.retries
 
     async def _attempt(self, until: float) -> AsyncGenerator[Piece]:
         reading = self.reading = Reading(self._asked.count)
@@ -102,8 +105,3 @@ class Exchange:
                 raise AttemptError("unreadable", "answered with what is no answer", detail=str(error)) from None
             if not reading.has_ended:
                 raise AttemptError("cut", "broke off", again=True)
-
-    def _note(self, failure: AttemptError) -> AttemptError:
-        self._failed(failure.reason)
-        logger.warning("provider %r %s", self._provider.name, failure.detail)
-        return failure

@@ -57,7 +57,10 @@ class CachedEngine:
             await self._store.close()
 
     async def _answer(self, store: Store, request: Request) -> Source:
-        key = key_of(request, await self._name_model())
+        if self._model is None:
+            base = await asyncio.to_thread(self._digest_base)
+            self._model = f"{FORMAT} {__version__} {base} {self._engine.device.dtype} {self.context_length}"
+        key = key_of(request, self._model)
         kept = await self._look_up(store, key, request)
         given: list[Token] = []
         try:
@@ -122,13 +125,6 @@ class CachedEngine:
         self._keeping.add(keeping)
         keeping.add_done_callback(self._keeping.discard)
         return keeping
-
-    async def _name_model(self) -> str:
-        """Return what identifies the model beside its expert: all that answers could differ by between two servers."""
-        if self._model is None:
-            base = await asyncio.to_thread(self._digest_base)
-            self._model = f"{FORMAT} {__version__} {base} {self._engine.device.dtype} {self.context_length}"
-        return self._model
 
 
 async def _replay(tokens: Sequence[Token]) -> Source:

@@ -78,15 +78,12 @@ class RedisStore:
             self._tell(f"refuses: {error}")
         except Exception as error:
             self._tell(f"does not answer ({type(error).__name__}: {error})")
-            self._leave_alone()
+            if self._recovering is None:
+                well_for = time.monotonic() - self._recovered_at
+                short = well_for > self._longest_rest
+                self._rest = self._shortest_rest if short else min(2 * self._rest, self._longest_rest)
+                self._recovering = asyncio.create_task(self._recover())
         return None
-
-    def _leave_alone(self) -> None:
-        if self._recovering is None:
-            well_for = time.monotonic() - self._recovered_at
-            short = well_for > self._longest_rest
-            self._rest = self._shortest_rest if short else min(2 * self._rest, self._longest_rest)
-            self._recovering = asyncio.create_task(self._recover())
 
     async def _reply(self, command: Callable[[], Awaitable[Result]]) -> Result:
         """Return the reply; raise what the client does, or TimeoutError.

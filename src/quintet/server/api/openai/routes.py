@@ -104,7 +104,8 @@ async def _answer(
     routing = await find_department(served, question.turns[::-1])
     answer: Answer
     if routing.model is None:
-        _check_takes(question, routing.said)
+        if not question.takes_any_text:
+            raise RequestError(f"model: {routing.said}", param="model", code="department_unclear")
         answer = NobodysAnswer(routing.said, asked.n)
     else:
         asked = asked.model_copy(update={"model": routing.model})
@@ -119,12 +120,6 @@ async def _send(served: Services, reply: Reply) -> Any:
     if reply.request.stream:
         return EventStream(reply, served.drain)
     return reply.whole(await reply.answer.whole())
-
-
-def _check_takes(question: ChatQuestion | TextQuestion, said: str) -> None:
-    """Raise RequestError where a sentence is no answer to the question."""
-    if not question.takes_any_text:
-        raise RequestError(f"model: {said}", param="model", code="department_unclear")
 
 
 def _listed(name: str, expert: Expert | None, served: Services) -> OpenAIModel:

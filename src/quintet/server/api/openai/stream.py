@@ -39,7 +39,14 @@ class EventStream(Response):
     async def _send_all(self, writer: "_EventWriter") -> None:
         pinging = asyncio.create_task(writer.ping_when_silent())
         try:
-            await self._send_reply(writer)
+            reply, has_begun = self._reply, False
+            async with aclosing(reply.answer.pieces()) as pieces:
+                async for piece in pieces:
+                    if not has_begun:  # who answers is certain from the first piece on
+                        has_begun = True
+                        await writer.write("".join(reply.beginning()))
+                    await writer.write("".join(reply.events(piece)))
+            await writer.write("".join(reply.ending()))
         except asyncio.CancelledError:
             if not (self._drain.is_cut and writer.has_started):
                 raise
@@ -52,16 +59,6 @@ class EventStream(Response):
         finally:
             pinging.cancel()
         await writer.end()
-
-    async def _send_reply(self, writer: "_EventWriter") -> None:
-        reply, has_begun = self._reply, False
-        async with aclosing(reply.answer.pieces()) as pieces:
-            async for piece in pieces:
-                if not has_begun:  # who answers is certain from the first piece on
-                    has_begun = True
-                    await writer.write("".join(reply.beginning()))
-                await writer.write("".join(reply.events(piece)))
-        await writer.write("".join(reply.ending()))
 
 
 class _EventWriter:

@@ -98,7 +98,17 @@ class ChatTranslator:
         # Longest first, so that none is taken for its own beginning.
         self.specials = sorted({*tokenizer.all_special_tokens, *added}, key=len, reverse=True)
         self._first_letters = {special[0] for special in self.specials}
-        self.ending, self._end = self._find_end_of_turn()
+        mark = "\ue000"
+        try:
+            (text,) = self._apply([[Message("user", "Hi"), Message("assistant", mark)]], add_generation_prompt=False)
+        except ModelError:
+            text = ""
+        rest = text.partition(mark)[2]
+        space = rest[: len(rest) - len(rest.lstrip())]
+        special = next((special for special in self.specials if rest.startswith(special, len(space))), None)
+        self.ending, self._end = (
+            (space + special, special) if special else (self.tokenizer.eos_token, self.tokenizer.eos_token)
+        )
         if not self.decode(self._code(["Hello there"], is_plain=True)[0].ids).strip():
             raise ModelError("the tokenizer turns every text into nothing; is its tokenizer.json missing?")
 
@@ -194,21 +204,6 @@ class ChatTranslator:
         """The ids that end an answer: the template's end of turn first, and the tokenizer's end of text."""
         ends: Any = self.tokenizer.convert_tokens_to_ids([self._end, self.tokenizer.eos_token])
         return tuple(dict.fromkeys(ends))
-
-    def _find_end_of_turn(self) -> tuple[str, str]:
-        """Return what the template writes to end an answer, and the special token that it is or ends with.
-
-        Llama 2's template puts a space before its end of text. Without any special token, the end of text is used.
-        """
-        mark = "\ue000"
-        try:
-            (text,) = self._apply([[Message("user", "Hi"), Message("assistant", mark)]], add_generation_prompt=False)
-        except ModelError:
-            text = ""
-        rest = text.partition(mark)[2]
-        space = rest[: len(rest) - len(rest.lstrip())]
-        special = next((special for special in self.specials if rest.startswith(special, len(space))), None)
-        return (space + special, special) if special else (self.tokenizer.eos_token, self.tokenizer.eos_token)
 
     def _mask(self, text: _Rendered, coded: _Coded, prompts: list[_Rendered]) -> Encoded:
         """Return ids and labels of a conversation, given the rendered prompt of each answer."""

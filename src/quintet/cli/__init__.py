@@ -295,7 +295,22 @@ def _serve(project: Project, door: _Door, log_format: LogFormat | None = None) -
     configure_logs(log_format or settings.logs)
     with err.status("Loading the model"):
         application = create_app(project, _load_engine(project, tell=True), door.mode)
-    _greet(project, door.host, door.listener.getsockname()[1], door.mode)
+    port = door.listener.getsockname()[1]
+    shown = "127.0.0.1" if door.host in ("0.0.0.0", "::") else door.host  # noqa: S104
+    url = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+    first = next(iter(project.config.departments))
+    out.print(f"Serving {escape(project.config.company)} on {url} (docs: {url}/docs). Ctrl+C stops.", soft_wrap=True)
+    key = ' -H "Authorization: Bearer $QUINTET_KEY"' if door.mode == "required" else ""
+    out.print(
+        f"""  curl {url}/api/{first}{key} -H 'Content-Type: application/json' -d '{{"query": "Hello"}}'""",
+        style="dim", soft_wrap=True, markup=False,
+    )  # fmt: skip
+    if door.mode == "off" and not _is_loopback(door.host):
+        err.print(
+            f"[yellow]warning:[/] {door.host} is reachable from other machines, and no keys are asked for: "
+            "anyone who reaches it may ask every department",
+            soft_wrap=True,
+        )
     process.run(application, door.listener, settings)
 
 
@@ -314,24 +329,6 @@ def _key_mode(project: Project, host: str, mode: KeyMode) -> KeyMode:
         f"--department {next(iter(project.config.departments))}; or let whoever reaches it ask everything: "
         "quintet serve --no-keys"
     )
-
-
-def _greet(project: Project, host: str, port: int, mode: KeyMode) -> None:
-    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
-    url = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
-    first = next(iter(project.config.departments))
-    out.print(f"Serving {escape(project.config.company)} on {url} (docs: {url}/docs). Ctrl+C stops.", soft_wrap=True)
-    key = ' -H "Authorization: Bearer $QUINTET_KEY"' if mode == "required" else ""
-    out.print(
-        f"""  curl {url}/api/{first}{key} -H 'Content-Type: application/json' -d '{{"query": "Hello"}}'""",
-        style="dim", soft_wrap=True, markup=False,
-    )  # fmt: skip
-    if mode == "off" and not _is_loopback(host):
-        err.print(
-            f"[yellow]warning:[/] {host} is reachable from other machines, and no keys are asked for: "
-            "anyone who reaches it may ask every department",
-            soft_wrap=True,
-        )
 
 
 def _is_loopback(host: str) -> bool:

@@ -88,7 +88,22 @@ def _print(name: str, result: "Report | str", places: int) -> None:
         complain(result)
         return
     for part in result.parts:
-        out.print(_figures(part))
+        table = Table(box=None, show_header=False, title=escape(part.path), title_justify="left", title_style="")
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column()
+        shapes = ", ".join(f"{shape} ({count:,})" for shape, count in part.shapes.items())
+        table.add_row("rows", f"{part.rows:,}: {part.accepted:,} accepted, {part.refused.count:,} refused")
+        table.add_row("shape", f"{shapes or 'none'}, {part.groups:,} groups")
+        if part.lengths is not None:
+            marks = "  ".join(f"{name} {count:,}" for name, count in part.lengths.percentiles.items())
+            table.add_row("tokens", f"{marks}  of a context of {part.context:,}")
+            table.add_row("", f"0 {_histogram(part.lengths.bins)} {part.lengths.percentiles['max']:,}")
+            table.add_row("", f"{part.lengths.total:,} in all, {part.lengths.trained:,} of them trained")
+        if part.unused_columns:
+            table.add_row("not read", "columns " + ", ".join(f"{c} ({n:,})" for c, n in part.unused_columns.items()))
+        for column, counts in part.labels.items():
+            table.add_row("labels", f"{column}: {_balance(counts)}")
+        out.print(table)
         _print_findings(_findings(part), places)
     _print_findings([("red", "held-out questions that are trained on", result.leaks),
                      ("yellow", "held-out questions almost as trained", result.near_leaks)], places)  # fmt: skip
@@ -100,25 +115,6 @@ def _print(name: str, result: "Report | str", places: int) -> None:
         out.print(f"[yellow]{name}: can be trained; {result.warnings:,} warnings[/]")
     else:
         out.print(f"[green]{name}: can be trained[/]")
-
-
-def _figures(part: "FileReport") -> Table:
-    table = Table(box=None, show_header=False, title=escape(part.path), title_justify="left", title_style="")
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column()
-    shapes = ", ".join(f"{shape} ({count:,})" for shape, count in part.shapes.items())
-    table.add_row("rows", f"{part.rows:,}: {part.accepted:,} accepted, {part.refused.count:,} refused")
-    table.add_row("shape", f"{shapes or 'none'}, {part.groups:,} groups")
-    if part.lengths is not None:
-        marks = "  ".join(f"{name} {count:,}" for name, count in part.lengths.percentiles.items())
-        table.add_row("tokens", f"{marks}  of a context of {part.context:,}")
-        table.add_row("", f"0 {_histogram(part.lengths.bins)} {part.lengths.percentiles['max']:,}")
-        table.add_row("", f"{part.lengths.total:,} in all, {part.lengths.trained:,} of them trained")
-    if part.unused_columns:
-        table.add_row("not read", "columns " + ", ".join(f"{c} ({n:,})" for c, n in part.unused_columns.items()))
-    for column, counts in part.labels.items():
-        table.add_row("labels", f"{column}: {_balance(counts)}")
-    return table
 
 
 def _histogram(bins: list[int]) -> str:

@@ -30,7 +30,7 @@ from quintet.errors import ModelError, QuintetError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from quintet.evaluation.results import Evaluation, ForgettingMatrix, Interval, Verdict
+    from quintet.evaluation.results import Evaluation, Interval, Verdict
     from quintet.registry.experts import Expert
 
 ROUTER = "router"
@@ -291,14 +291,10 @@ def forgetting(
     if as_json:
         print_json(asdict(matrix))
         return
-    out.print(_forgetting_table(matrix))
-    out.print(str(page), style="dim", soft_wrap=True, markup=False)
-
-
-def _forgetting_table(matrix: "ForgettingMatrix") -> Table:
     table = Table("", *matrix.sets, box=SIMPLE_HEAD)
     table.add_row("base", *(f"{value:.1f}" for value in matrix.base))
     for name, row in zip(matrix.experts, matrix.perplexity, strict=True):
         ratios = [value / base for value, base in zip(row, matrix.base, strict=True)]
         table.add_row(name, *(f"[{'green' if ratio < 1 else 'yellow'}]x{ratio:.2f}[/]" for ratio in ratios))
-    return table
+    out.print(table)
+    out.print(str(page), style="dim", soft_wrap=True, markup=False)

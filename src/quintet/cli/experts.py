@@ -42,7 +42,14 @@ def list_(department: Department = None, project: Folder = HERE, as_json: AsJson
     if as_json:
         print_json([_summary(expert, share) for expert, share in listed])
     else:
-        out.print(_listing(listed))
+        table = Table("expert", "method", "made", box=SIMPLE_HEAD)
+        for heading in ("rows", "seconds", "released"):
+            table.add_column(heading, justify="right")
+        for expert, share in listed:
+            made = f"{expert.created_at.astimezone():%Y-%m-%d %H:%M}" if expert.created_at else ""
+            released = f"[green]{share}%[/]" if share else ""
+            table.add_row(expert.name, expert.method, made, str(expert.examples), f"{expert.seconds:.0f}", released)
+        out.print(table)
 
 
 @experts.command()
@@ -170,17 +177,6 @@ def _summary(expert: "Expert", share: int) -> dict[str, Any]:
         "share": share,
         "folder": str(expert.folder),
     }
-
-
-def _listing(listed: "list[tuple[Expert, int]]") -> Table:
-    table = Table("expert", "method", "made", box=SIMPLE_HEAD)
-    for heading in ("rows", "seconds", "released"):
-        table.add_column(heading, justify="right")
-    for expert, share in listed:
-        made = f"{expert.created_at.astimezone():%Y-%m-%d %H:%M}" if expert.created_at else ""
-        released = f"[green]{share}%[/]" if share else ""
-        table.add_row(expert.name, expert.method, made, str(expert.examples), f"{expert.seconds:.0f}", released)
-    return table
 
 
 def _damages(damages: "list[Damage]") -> Table:

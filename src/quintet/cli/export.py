@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from quintet.cli.compare import f1_difference
 from quintet.cli.console import HERE, AsJson, Folder, out, print_json, progress
-from quintet.cli.evaluate import Worth, check_can_answer, describe, measure, results_table, tell_verdicts
+from quintet.cli.evaluate import check_can_answer, describe, measure, results_table, tell_verdicts
 from quintet.config import Project
 from quintet.errors import ExportError
 from quintet.export.formats import Dtype, Format
@@ -97,7 +97,11 @@ def _export_delta(project: Project, full: "Expert", rank: int, as_json: bool) ->
         )
     before, after = (measure(project, one, again=False) for one in (full, delta))
     difference = f1_difference(after, before)
-    next_ = _next_command(after, full, rank)
+    expert = after.expert
+    if after.passed:
+        next_ = f"quintet release {expert.department} {expert.version}"
+    else:
+        next_ = f"quintet export {full.name} --as-delta {2 * rank}"
     if as_json:
         values = {"fit": asdict(fit), "full": describe(before), "difference": difference, "next": next_}
         print_json(describe(after) | values)
@@ -115,13 +119,6 @@ def _export_delta(project: Project, full: "Expert", rank: int, as_json: bool) ->
     out.print(results_table([before, after]))
     tell_verdicts([after])
     out.print(f"Next: {next_}", style="dim", soft_wrap=True, markup=False)
-
-
-def _next_command(delta: Worth, full: "Expert", rank: int) -> str:
-    expert = delta.expert
-    if delta.passed:
-        return f"quintet release {expert.department} {expert.version}"
-    return f"quintet export {full.name} --as-delta {2 * rank}"
 
 
 def describe_export(done: "Export") -> dict[str, Any]:

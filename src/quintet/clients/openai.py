@@ -63,7 +63,10 @@ class Endpoint:
             asked = dict(self._optional)
             body = {"model": self._settings.model, "messages": messages, **asked}
             response = await self._post(self._settings.chat_url, body)
-            refused = _refused_setting(response, asked)
+            if response.status_code not in (400, 422):
+                refused = None
+            else:
+                refused = next((name for name in asked if name in error_message(response)), None)
             if refused is None:
                 break
             self._optional.pop(refused, None)  # several questions may find out at once
@@ -81,7 +84,11 @@ class Endpoint:
         try:
             rows = sorted(response.json()["data"], key=lambda row: int(row["index"]))
             vectors = [[float(value) for value in row["embedding"]] for row in rows]
-            _check_vectors(vectors, len(texts))
+            wanted = len(texts)
+            if len(vectors) != wanted or len({len(vector) for vector in vectors}) > 1 or not all(vectors):
+                raise ValueError("another number or length of vectors")
+            if not all(math.isfinite(value) for vector in vectors for value in vector):
+                raise ValueError("a vector holds what is no number")
         except (ValueError, LookupError, TypeError, RecursionError):
             expected = f"JSON with data, {len(texts)} vectors of one length"
             raise self._not_of_the_protocol(response, "no embeddings", expected) from None
@@ -191,14 +198,6 @@ def _asked(response: "httpx.Response") -> str:
     return _without_query(str(response.request.url))
 
 
-def _check_vectors(vectors: Sequence[Sequence[float]], wanted: int) -> None:
-    """Raise ValueError unless there are so many vectors, of one length above zero, and of numbers."""
-    if len(vectors) != wanted or len({len(vector) for vector in vectors}) > 1 or not all(vectors):
-        raise ValueError("another number or length of vectors")
-    if not all(math.isfinite(value) for vector in vectors for value in vector):
-        raise ValueError("a vector holds what is no number")
-
-
 def _back_off(attempt: int) -> float:
     return float(FIRST_WAIT_S * 2 ** (attempt - 1))
 
@@ -214,13 +213,6 @@ def retry_after(value: str | None) -> float | None:
     except ValueError:
         return None
     return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
-
-
-def _refused_setting(response: "httpx.Response", sent: dict[str, Any]) -> str | None:
-    """Return the setting that this model does not take; some refuse a temperature, or a number of tokens."""
-    if response.status_code not in (400, 422):
-        return None
-    return next((name for name in sent if name in error_message(response)), None)
 
 
 def error_message(response: "httpx.Response") -> str:

@@ -2,12 +2,9 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from quintet.errors import ConfigError
 
-if TYPE_CHECKING:
-    import httpx
 
 _ROUTES = re.compile(r"/(chat/completions|completions|embeddings|audio/transcriptions)\Z")
 
@@ -32,7 +29,19 @@ class EndpointSettings:
     transcriptions_url: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        base = self._base()
+        import httpx
+
+        try:
+            url = httpx.URL(self.url.strip())
+        except httpx.InvalidURL:
+            url = httpx.URL()
+        is_address = url.scheme in ("http", "https") and bool(url.host)
+        if url.userinfo or (not is_address and "@" in self.url):
+            put_it = f"put it in ${self.key_name} and name the URL bare"
+            raise ConfigError(f"the {self.role}'s URL holds a password; {put_it}")
+        if not is_address:
+            raise ConfigError(f"the {self.role}'s URL {self.shown_url!r} is none; expected one such as https://host/v1")
+        base = url.copy_with(path=_ROUTES.sub("", url.path.rstrip("/")) or "/v1")
         routes = {
             "chat_url": "/chat/completions",
             "text_url": "/completions",
@@ -62,22 +71,6 @@ class EndpointSettings:
         for name, secret in secrets.items():
             text = text.replace(secret, name) if secret else text
         return text
-
-    def _base(self) -> "httpx.URL":
-        """Return the address that the routes stand below, whichever of them was given."""
-        import httpx
-
-        try:
-            url = httpx.URL(self.url.strip())
-        except httpx.InvalidURL:
-            url = httpx.URL()
-        is_address = url.scheme in ("http", "https") and bool(url.host)
-        if url.userinfo or (not is_address and "@" in self.url):
-            put_it = f"put it in ${self.key_name} and name the URL bare"
-            raise ConfigError(f"the {self.role}'s URL holds a password; {put_it}")
-        if not is_address:
-            raise ConfigError(f"the {self.role}'s URL {self.shown_url!r} is none; expected one such as https://host/v1")
-        return url.copy_with(path=_ROUTES.sub("", url.path.rstrip("/")) or "/v1")
 
 
 def _without_query(url: str) -> str:

@@ -46,7 +46,18 @@ def parse_config(text: str, path: Path) -> Config:
     problems = [line for name in config.departments for line in _check_department(name, config, tree, path)]
     problems += _check_default_model(config, tree, path)
     problems += _check_providers(config, tree, path)
-    problems += _check_endpoints(config, tree, path)
+    sections: dict[tuple[str, str], EndpointSection | None] = {
+        ("evaluation", "judge"): config.evaluation.judge,
+        ("evaluation", "similarity"): config.evaluation.similarity,
+        ("serving", "transcription"): config.serving.transcription,
+        **{("providers", name): section for name, section in config.providers.items()},
+    }
+    found = ((where, _endpoint_problem(section)) for where, section in sections.items() if section is not None)
+    problems += [
+        f"{path}:{_line_of(tree, (*where, problem[0]))}: {'.'.join(where)}.{problem[0]}: {problem[1]}"
+        for where, problem in found
+        if problem is not None
+    ]
     if problems:
         raise ConfigError("\n".join(problems))
     return config
@@ -70,21 +81,6 @@ def _check_default_model(config: Config, tree: yaml.Node | None, path: Path) -> 
     line = _line_of(tree, ("serving", "default_model"))
     known = ", ".join([*config.departments, BASE])
     return [f"{path}:{line}: serving.default_model: {name!r} is no department; expected one of: {known}"]
-
-
-def _check_endpoints(config: Config, tree: yaml.Node | None, path: Path) -> list[str]:
-    sections: dict[tuple[str, str], EndpointSection | None] = {
-        ("evaluation", "judge"): config.evaluation.judge,
-        ("evaluation", "similarity"): config.evaluation.similarity,
-        ("serving", "transcription"): config.serving.transcription,
-        **{("providers", name): section for name, section in config.providers.items()},
-    }
-    found = ((where, _endpoint_problem(section)) for where, section in sections.items() if section is not None)
-    return [
-        f"{path}:{_line_of(tree, (*where, problem[0]))}: {'.'.join(where)}.{problem[0]}: {problem[1]}"
-        for where, problem in found
-        if problem is not None
-    ]
 
 
 def _endpoint_problem(section: EndpointSection) -> tuple[str, str] | None:

@@ -256,7 +256,12 @@ def _numbers(text: str) -> Iterator[_Hit]:
     lowered = text.lower()
     for national in NATIONAL:
         if not national.names or any(name in lowered for name in national.names):
-            yield from _nationals(text, lowered, national)
+            for match in national.pattern.finditer(text):
+                if not national.is_valid(match[0]) or re.sub(r"\W", "", match[0]) in PUBLISHED_NUMBERS:
+                    continue
+                around = lowered[max(match.start() - CONTEXT_BEFORE, 0) : match.end() + CONTEXT_AFTER]
+                if not national.names or any(name in around for name in national.names):
+                    yield _Hit(*match.span(), Finding(national.kind, _mask(match[0], 2, national.first_shown)))
     if has_long:
         yield from _cards(text)
         yield from _phones(text)
@@ -265,15 +270,6 @@ def _numbers(text: str) -> Iterator[_Hit]:
 def _may_be_a_number(digits: str) -> bool:
     # Nothing looked for has fewer than nine digits, but for short numbers in international form.
     return digits[0] == "+" or sum(map(str.isdigit, digits)) >= FEWEST_NUMBER_DIGITS
-
-
-def _nationals(text: str, lowered: str, national: _National) -> Iterator[_Hit]:
-    for match in national.pattern.finditer(text):
-        if not national.is_valid(match[0]) or re.sub(r"\W", "", match[0]) in PUBLISHED_NUMBERS:
-            continue
-        around = lowered[max(match.start() - CONTEXT_BEFORE, 0) : match.end() + CONTEXT_AFTER]
-        if not national.names or any(name in around for name in national.names):
-            yield _Hit(*match.span(), Finding(national.kind, _mask(match[0], 2, national.first_shown)))
 
 
 # Numbers printed in manuals as examples.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from quintet.config import FormatConfig
 from quintet.data.examples import Refusal
-from quintet.data.formats import Row, read_rows
+from quintet.data.formats import read_rows
 from quintet.data.shapes import SHAPES, RowError, to_example
 from quintet.errors import DataError
 from quintet.messages import Message
@@ -55,7 +55,22 @@ def read_review(file: Path) -> Reviewed:
             problems.append(str(row))
             continue
         try:
-            _read(row, reviewed)
+            accepted = row.values.get("accepted")
+            if accepted is not None and not isinstance(accepted, bool):
+                raise RowError(f"field 'accepted': expected true, false or null, found {accepted!r}")
+            if not accepted:
+                reviewed.left_out += 1
+            else:
+                prompt, answer, given = (row.values.get(name) for name in ("prompt", "answer", "given"))
+                if not isinstance(answer, str) or not answer.strip():
+                    raise RowError("field 'answer' is empty; write the answer to learn, or set 'accepted' to false")
+                if not isinstance(prompt, list):
+                    raise RowError("field 'prompt': expected the turns before the answer, as they were written here")
+                turns = {"messages": [*prompt, Message("assistant", answer).as_dict()]}
+                to_example(turns, row.place, _MESSAGES, _NO_SETTINGS)  # refuses what the training would
+                reviewed.rows.append(turns)
+                if isinstance(given, str) and given.strip() and given != answer:
+                    reviewed.pairs.append({"prompt": prompt, "chosen": answer, "rejected": given})
         except RowError as error:
             problems.append(f"{row.place}: {error}")
     if problems:
@@ -63,25 +78,6 @@ def read_review(file: Path) -> Reviewed:
     if not reviewed.rows:
         raise DataError([f"{file}: no row has 'accepted': true; read them, and accept those to train on"])
     return reviewed
-
-
-def _read(row: Row, reviewed: Reviewed) -> None:
-    accepted = row.values.get("accepted")
-    if accepted is not None and not isinstance(accepted, bool):
-        raise RowError(f"field 'accepted': expected true, false or null, found {accepted!r}")
-    if not accepted:
-        reviewed.left_out += 1
-        return
-    prompt, answer, given = (row.values.get(name) for name in ("prompt", "answer", "given"))
-    if not isinstance(answer, str) or not answer.strip():
-        raise RowError("field 'answer' is empty; write the answer to learn, or set 'accepted' to false")
-    if not isinstance(prompt, list):
-        raise RowError("field 'prompt': expected the turns before the answer, as they were written here")
-    turns = {"messages": [*prompt, Message("assistant", answer).as_dict()]}
-    to_example(turns, row.place, _MESSAGES, _NO_SETTINGS)  # refuses what the training would
-    reviewed.rows.append(turns)
-    if isinstance(given, str) and given.strip() and given != answer:
-        reviewed.pairs.append({"prompt": prompt, "chosen": answer, "rejected": given})
 
 
 def explain_nothing(department: str, keeps: bool, counts: dict[str, tuple[int, int]]) -> str:

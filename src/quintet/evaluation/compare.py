@@ -95,7 +95,13 @@ def evaluate(
         if served.is_int8:
             pack(model, "int8")
         measured[key] = measure_model(project, model, translator, examples, report)
-    preferences = _measure_pairs(project, expert, base, translator)
+    if not expert.held_out_pairs.is_file():
+        preferences = None
+    else:
+        pairs = read_examples(expert.held_out_pairs)
+        parent = None if expert.parent is None else find_expert(project, expert.parent)
+        start = base if parent is None else load_expert_model(parent.folder, base)
+        preferences = measure_preferences(load_expert_model(expert.folder, base), start, pairs, translator)
     result = _result(project, experts, translator, examples, measured, preferences)
     write_evaluation(expert, result)
     return result
@@ -177,16 +183,6 @@ def measure_model(
     return Measured(answers, answer_losses(model, references), general.perplexity)
 
 
-def _measure_pairs(project: Project, expert: Expert, base: Any, translator: ChatTranslator) -> Preferences | None:
-    """Return what an expert of preferences makes of those held out, beside the expert, or the base, it came from."""
-    if not expert.held_out_pairs.is_file():
-        return None
-    pairs = read_examples(expert.held_out_pairs)
-    parent = None if expert.parent is None else find_expert(project, expert.parent)
-    start = base if parent is None else load_expert_model(parent.folder, base)
-    return measure_preferences(load_expert_model(expert.folder, base), start, pairs, translator)
-
-
 def _identity(project: Project, expert: Expert, examples: Sequence[Example]) -> str:
     """Return the digest of all that an evaluation depends on, but for the release that is live meanwhile."""
     asked = [
@@ -217,7 +213,11 @@ def _result(
 ) -> Evaluation:
     expert = experts[EXPERT]
     items = tuple(_items(translator, examples, measured))
-    known = _labels(project, expert, examples)
+    if any(len(example.labels) != 1 for example in examples):
+        known = []
+    else:
+        rows = [*examples, *load_split(project, expert.department).train]
+        known = sorted({value for row in rows for _, value in row.labels})
     labels = {key: _label_scores(key, known, items) for key in measured if known}
     bleu = {key: corpus_bleu(_texts(items, key), [item.reference for item in items]) for key in measured}
     return Evaluation(
@@ -255,14 +255,6 @@ def _items(translator: ChatTranslator, examples: Sequence[Example], measured: Ma
 
 def _texts(items: Sequence[Item], key: str) -> list[str]:
     return [item.answers[key].text for item in items]
-
-
-def _labels(project: Project, expert: Expert, examples: Sequence[Example]) -> list[str]:
-    """Return the labels of a task with one label a row, held out or trained; none for other data."""
-    if any(len(example.labels) != 1 for example in examples):
-        return []
-    rows = [*examples, *load_split(project, expert.department).train]
-    return sorted({value for row in rows for _, value in row.labels})
 
 
 def _label_scores(key: str, labels: Sequence[str], items: Sequence[Item]) -> LabelScores:

@@ -29,7 +29,16 @@ def score_labels(answers: Sequence[str], references: Sequence[str], labels: Sequ
     Raises ValueError when there are no answers, when there are not as many as references, when a reference is no label,
     and when there are no labels or two of them, or one and an empty text, would read alike.
     """
-    numbers = _number(labels)
+    if not labels:
+        raise ValueError("expected at least one label, found none")
+    numbers: dict[str, int] = {}
+    for number, label in enumerate(labels):
+        text = _read(label)
+        if not text:
+            raise ValueError(f"label {label!r} has nothing but punctuation and white space: give it a name")
+        if text in numbers:
+            raise ValueError(f"labels {labels[numbers[text]]!r} and {label!r} read alike: give one another name")
+        numbers[text] = number
     if not answers or len(answers) != len(references):
         found = f"{len(answers)} answers and {len(references)} references"
         raise ValueError(f"expected one reference for each of at least one answer, found {found}")
@@ -50,21 +59,6 @@ def _read(text: str) -> str:
         if not (character in _MARKS or character.isspace() or category(character) in _QUOTES_AND_BRACKETS)
     ]
     return text[inside[0] : inside[-1] + 1].casefold() if inside else ""
-
-
-def _number(labels: Sequence[str]) -> dict[str, int]:
-    """Return each label's place by the text it is read as."""
-    if not labels:
-        raise ValueError("expected at least one label, found none")
-    numbers: dict[str, int] = {}
-    for number, label in enumerate(labels):
-        text = _read(label)
-        if not text:
-            raise ValueError(f"label {label!r} has nothing but punctuation and white space: give it a name")
-        if text in numbers:
-            raise ValueError(f"labels {labels[numbers[text]]!r} and {label!r} read alike: give one another name")
-        numbers[text] = number
-    return numbers
 
 
 def _wanted(numbers: Mapping[str, int], reference: str, item: int, labels: Sequence[str]) -> int:

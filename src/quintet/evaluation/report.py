@@ -148,7 +148,10 @@ def report_page(
     evaluation: Evaluation, verdicts: Sequence[Verdict], curve: bytes | None = None, company: str = ""
 ) -> str:
     """Return the page; `curve` is the PNG of the run's losses, and no verdicts mean that no gate was asked."""
-    contestants = _contestants(evaluation)
+    roles = {BASE: "", LIVE: "live release", EXPERT: "this expert"}
+    others = [key for key in evaluation.names if key not in roles]
+    order = [key for key in (BASE, LIVE, *others, EXPERT) if key in evaluation.names]
+    contestants = [Contestant(key, evaluation.names[key], roles.get(key, "")) for key in order]
     duels = _duels(evaluation, contestants)
     hearings = [Hearing(one, evaluation.judged[one.key]) for one in contestants if one.key in evaluation.judged]
     metrics = describe(key for scores in evaluation.scores.values() for key in scores)
@@ -191,14 +194,6 @@ def _shares(counts: Outcomes | Judged, rest: int = 0) -> tuple[tuple[str, int, f
     total = counts.wins + counts.ties + counts.losses + rest or 1
     named = (("win", counts.wins), ("tie", counts.ties), ("loss", counts.losses))
     return tuple((name, count, round(100 * count / total, 2)) for name, count in named)
-
-
-def _contestants(evaluation: Evaluation) -> list[Contestant]:
-    """Return all that answered, the expert last."""
-    roles = {BASE: "", LIVE: "live release", EXPERT: "this expert"}
-    others = [key for key in evaluation.names if key not in roles]
-    order = [key for key in (BASE, LIVE, *others, EXPERT) if key in evaluation.names]
-    return [Contestant(key, evaluation.names[key], roles.get(key, "")) for key in order]
 
 
 def _duels(evaluation: Evaluation, contestants: Sequence[Contestant]) -> list[Duel]:

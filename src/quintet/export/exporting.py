@@ -58,7 +58,17 @@ def export(
     """
     target = (to or project.root / "exports" / f"{expert.name}-{form}").absolute()
     check_target(target, force=force)
-    _check(project, expert, form, dtype)
+    expert.check_files()
+    if form is Format.ADAPTER:
+        check_adapter(expert)
+        if dtype is not None:
+            raise ExportError("an adapter is copied as it is; --dtype goes with --format merged or gguf")
+    else:
+        check_mergeable(expert)
+        source = base_model.locate(project.config.base_model, project.root)
+        expert.check_base(base_model.base_digest(source), project.config.base_model)
+        if form is Format.GGUF:
+            llama_cpp.check_convertible(base_model.load_config(weights_source(project, expert)))
     try:
         with staged(target) as folder:
             rounded, proof = _WRITERS[form](project, expert, folder, dtype, progress)
@@ -75,21 +85,6 @@ def export(
     except SafetensorError as error:
         raise ExportError(f"{target} cannot be written: {error}") from error
     return Export(expert.name, expert.digest, form, rounded, target, proof)
-
-
-def _check(project: Project, expert: Expert, form: Format, dtype: Dtype | None) -> None:
-    """Raise for all that can be told before a model is loaded."""
-    expert.check_files()
-    if form is Format.ADAPTER:
-        check_adapter(expert)
-        if dtype is not None:
-            raise ExportError("an adapter is copied as it is; --dtype goes with --format merged or gguf")
-        return
-    check_mergeable(expert)
-    source = base_model.locate(project.config.base_model, project.root)
-    expert.check_base(base_model.base_digest(source), project.config.base_model)
-    if form is Format.GGUF:
-        llama_cpp.check_convertible(base_model.load_config(weights_source(project, expert)))
 
 
 def _write_merged(

@@ -68,12 +68,15 @@ def read_vocabulary(tokenizer: Any, size: int) -> Vocabulary:
                     raise _unknown(f"beside byte fallback it has {step['type']}")
         if not has_spaces:
             raise _unknown("it has byte fallback, and spaces do not become \u2581")
+        ranks: dict[str, int] = {}
+        for rank, pair in enumerate(pairs):
+            ranks.setdefault("".join(pair), rank)
         return Vocabulary(
             "llama",
             "default",
             tokens,
             types,
-            scores=_scores(tokens, pairs),
+            scores=[float(-ranks.get(token, len(pairs))) for token in tokens],
             has_space_prefix=where == "always",
             opens_with_space=where == "first",
         )
@@ -95,14 +98,6 @@ def _sentencepiece_type(text: str, type_: TokenType, tokenizer: Any) -> TokenTyp
     if text == tokenizer.unk_token:
         return TokenType.UNKNOWN
     return TokenType.BYTE if BYTE.fullmatch(text) else type_
-
-
-def _scores(tokens: list[str], pairs: list[list[str]]) -> list[float]:
-    """Return what llama.cpp merges by, the highest first: the place, from the end, of the first merge into a token."""
-    ranks: dict[str, int] = {}
-    for rank, pair in enumerate(pairs):
-        ranks.setdefault("".join(pair), rank)
-    return [float(-ranks.get(token, len(pairs))) for token in tokens]
 
 
 def _splitting(parts: dict[str, Any]) -> str:

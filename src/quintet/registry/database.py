@@ -161,7 +161,22 @@ def _migrate(engine: Engine) -> None:
     with engine.execution_options(**{_WRITES: True}).begin() as connection:
         _wait_for_other_writers(connection)
         if _revision(connection) != HEAD:
-            _upgrade(connection)
+            from alembic import command
+            from alembic.config import Config
+            from alembic.util import CommandError
+
+            config = Config()
+            folder = str(Path(__file__).parent / "migrations")
+            config.set_main_option("script_location", folder.replace("%", "%%"))
+            config.set_main_option("path_separator", "os")
+            config.attributes["connection"] = connection
+            try:
+                command.upgrade(config, "head")
+            except CommandError as error:
+                raise RegistryError(
+                    f"the registry's tables are not of this version of Quintet: expected the revision {HEAD} or an "
+                    f"older one, found {_revision(connection)} ({error}); upgrade Quintet"
+                ) from None
 
 
 def _revision(connection: Connection) -> str | None:
@@ -184,25 +199,6 @@ def _let_readers_and_writers_overlap(engine: Engine) -> None:
             time.sleep(0.01)
         finally:
             connection.close()
-
-
-def _upgrade(connection: Connection) -> None:
-    from alembic import command
-    from alembic.config import Config
-    from alembic.util import CommandError
-
-    config = Config()
-    folder = str(Path(__file__).parent / "migrations")
-    config.set_main_option("script_location", folder.replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
-    try:
-        command.upgrade(config, "head")
-    except CommandError as error:
-        raise RegistryError(
-            f"the registry's tables are not of this version of Quintet: expected the revision {HEAD} or an older one, "
-            f"found {_revision(connection)} ({error}); upgrade Quintet"
-        ) from None
 
 
 @contextmanager

@@ -285,18 +285,15 @@ def adopt(project: Project, department: str) -> None:
         known = set(session.scalars(select(ExpertRow.version).where(ExpertRow.department == department)))
     for version in sorted(local.keys() - known):
         if not (local[version].parents[1] / DELETED_FILE).exists():
-            _register(project, _read_in_place(local[version]), "adopt")
-
-
-def _read_in_place(file: Path) -> Expert:
-    expert = read_expert(file)
-    run = file.parents[1]
-    if expert.name != f"{run.parent.name}@{run.name}":
-        raise ModelError(
-            f"{file} describes {expert.name}, found where {run.parent.name}@{run.name} belongs; "
-            f"move {run} out of {run.parent}"
-        )
-    return expert
+            file = local[version]
+            expert = read_expert(file)
+            run = file.parents[1]
+            if expert.name != f"{run.parent.name}@{run.name}":
+                raise ModelError(
+                    f"{file} describes {expert.name}, found where {run.parent.name}@{run.name} belongs; "
+                    f"move {run} out of {run.parent}"
+                )
+            _register(project, expert, "adopt")
 
 
 def _register(project: Project, expert: Expert, act: str) -> None:

@@ -146,7 +146,16 @@ def release(
     with writing(project) as session:
         _refuse_deleted(session, department, [version])
         before = _live_row(session, department)
-        split = _share_out(before, department, version, share)
+        if share == 100:
+            split = ((version, 100),)
+        else:
+            others = {} if before is None else {other: part for other, part in before.split if other != version}
+            if not others:
+                raise ReleaseError(
+                    f"{department}@{version} cannot have {share}%: nothing else is live to answer the rest; "
+                    f"release it as a whole: quintet release {department} {version}"
+                )
+            split = (*_scale(others, 100 - share), (version, share))
         if before is not None and _release_of(before).split == split:
             return _release_of(before)
         row = _new_row(department, split, before.id if before else None, forced)
@@ -193,19 +202,6 @@ def _refuse_deleted(session: Session, department: str, versions: Sequence[int]) 
                 f"{department}@{version} was deleted and cannot answer; name another version: "
                 f"quintet release {department} VERSION"
             )
-
-
-def _share_out(before: ReleaseRow | None, department: str, version: int, share: int) -> Split:
-    """Give the version its share, and what answers besides the rest, as it was shared out among it."""
-    if share == 100:
-        return ((version, 100),)
-    others = {} if before is None else {other: part for other, part in before.split if other != version}
-    if not others:
-        raise ReleaseError(
-            f"{department}@{version} cannot have {share}%: nothing else is live to answer the rest; "
-            f"release it as a whole: quintet release {department} {version}"
-        )
-    return (*_scale(others, 100 - share), (version, share))
 
 
 def _scale(parts: Mapping[int, int], total: int) -> list[tuple[int, int]]:

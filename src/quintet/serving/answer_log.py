@@ -53,7 +53,14 @@ class RecentAnswers:
         section = self._current.project.config.departments.get(record.department)
         # Of several answers to one question, feedback would not say which it is about.
         if section and section.keeps_for and record.asked and len(record.answers) == 1:
-            self._begin_keeping(answered, record)
+            if len(self._under_way) >= RECENT:
+                logger.warning(
+                    "request %s is not kept: %d others wait to be", answered.request_id, len(self._under_way)
+                )
+            else:
+                task = asyncio.create_task(self._keep(answered, record))
+                self._under_way.add(task)
+                task.add_done_callback(self._under_way.discard)
 
     async def find(self, seen: Project, request_id: str) -> Answered:
         """Return who answered, of the models that are seen; raise UnknownRequestError, whyever it is not known."""
@@ -68,14 +75,6 @@ class RecentAnswers:
     async def rate(self, answered: Answered, opinion: Opinion, key_id: str | None) -> bool:
         """Write down what is thought of an answer; return whether its texts are kept, or it was only counted."""
         return await self._use_registry(lambda: give_feedback(self._current.project, answered, opinion, key_id))
-
-    def _begin_keeping(self, answered: Answered, record: RequestRecord) -> None:
-        if len(self._under_way) >= RECENT:
-            logger.warning("request %s is not kept: %d others wait to be", answered.request_id, len(self._under_way))
-            return
-        task = asyncio.create_task(self._keep(answered, record))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
 
     async def _keep(self, answered: Answered, record: RequestRecord) -> None:
         at, text = datetime.fromtimestamp(record.began_at, UTC), record.answers[0]

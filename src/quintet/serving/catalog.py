@@ -101,7 +101,11 @@ class Catalog:
         note_model(expert)
         if expert is not None:
             await self._check_base(expert)
-            await self._bring(expert)
+            if expert.digest not in self._engine.status.loaded:
+                if self._project.artifacts is not None:
+                    async with self._fetching:
+                        await asyncio.to_thread(fetch_expert, self._project, expert)
+                await asyncio.to_thread(expert.check_files)
             self._opened[expert.name] = expert
         source = (expert.digest, str(expert.folder)) if expert else (BASE, self._base)
         return Model(name, expert, await self._translators.of(source))
@@ -144,15 +148,6 @@ class Catalog:
     async def _check_base(self, expert: Expert) -> None:
         running = await asyncio.to_thread(self.base_digest)
         expert.check_base(running, self._project.config.base_model)
-
-    async def _bring(self, expert: Expert) -> None:
-        """Have the files here of an expert that is not in memory, where it needs none any more."""
-        if expert.digest in self._engine.status.loaded:
-            return
-        if self._project.artifacts is not None:
-            async with self._fetching:
-                await asyncio.to_thread(fetch_expert, self._project, expert)
-        await asyncio.to_thread(expert.check_files)
 
     async def _entry(self, department: str) -> Entry:
         if EXPERT not in self._project.answered_by(department):

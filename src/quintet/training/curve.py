@@ -26,7 +26,18 @@ def draw_curve(curve: Curve, title: str, path: Path) -> bool:
     figure = Figure(figsize=(9, 5), dpi=100, layout=margins)
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    _draw_training(axes, finite(curve.training))
+    series = finite(curve.training)
+    if series:
+        steps, values = zip(*series, strict=True)
+        # A line through one point is nothing; beyond a few dozen, dots hide the line.
+        mark = "o" if len(series) <= 30 else None
+        axes.plot(
+            steps, values, color=TRAINING, alpha=0.4, linewidth=1, marker=mark, markersize=3, label="training loss"
+        )
+        if len(series) >= 3:
+            # A longer span is smoother, and lags further behind a loss that falls.
+            averages = smooth(values, span=max(2, len(values) / 20))
+            axes.plot(steps, averages, color=TRAINING, linewidth=2.5, label="training loss, moving average")
     _draw_held_out(axes, finite(curve.held_out), curve.best)
     # One line of a title's length; "?" for letters that the font lacks, of which matplotlib would warn.
     from matplotlib.font_manager import FontProperties, findfont, get_font
@@ -55,20 +66,6 @@ def smooth(values: Sequence[float], span: float) -> list[float]:
         weights = kept * weights + (1 - kept)
         averages.append(total / weights)
     return averages
-
-
-def _draw_training(axes: "Axes", series: Series) -> None:
-    if not series:
-        return
-    steps, values = zip(*series, strict=True)
-    # A line through one point is nothing; beyond a few dozen, dots hide the line.
-    mark = "o" if len(series) <= 30 else None
-    axes.plot(steps, values, color=TRAINING, alpha=0.4, linewidth=1, marker=mark, markersize=3, label="training loss")
-    if len(series) < 3:
-        return
-    # A longer span is smoother, and lags further behind a loss that falls.
-    averages = smooth(values, span=max(2, len(values) / 20))
-    axes.plot(steps, averages, color=TRAINING, linewidth=2.5, label="training loss, moving average")
 
 
 def _draw_held_out(axes: "Axes", series: Series, best: tuple[int, float] | None) -> None:

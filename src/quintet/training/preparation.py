@@ -62,7 +62,21 @@ def plan_run(project: Project, department: str, method: str | None = None) -> Pl
     check_method(training)
     check_trackers(training)
     if training.method == DPO:
-        return _plan_dpo(project, department, training)
+        settings = project.department(department)
+        pairs = _load_pairs(project, department, training)
+        has_answers = settings.preferences is not None
+        start: Expert | Plan | None
+        if training.dpo.start_from == SFT_FIRST and has_answers:
+            start = _plan_sft(project, department, training.model_copy(update={"method": trained_by(training)}))
+        else:
+            start = _start(project, department, training.dpo.start_from, training)
+        digest = data_digest(project, department, with_preferences=True)
+        if not has_answers:
+            return _plan(project, department, training, "dpo", pairs, digest, start)
+        questions = start.held_out if isinstance(start, Plan) else load_split(project, department).held_out
+        # What is measured with may not be learnt as a preference either.
+        refuse_leaks(Split(pairs.train, questions))
+        return replace(_plan(project, department, training, "dpo", pairs, digest, start), held_out=questions)
     return _plan_sft(project, department, training)
 
 
@@ -70,25 +84,6 @@ def _plan_sft(project: Project, department: str, training: TrainingConfig) -> Pl
     split = load_split(project, department)
     start = _start(project, department, training.start_from, training)
     return _plan(project, department, training, "sft", split, data_digest(project, department), start)
-
-
-def _plan_dpo(project: Project, department: str, training: TrainingConfig) -> Plan:
-    """Plan to learn preferences, and before it, unless it starts elsewhere, the answers themselves."""
-    settings = project.department(department)
-    pairs = _load_pairs(project, department, training)
-    has_answers = settings.preferences is not None
-    start: Expert | Plan | None
-    if training.dpo.start_from == SFT_FIRST and has_answers:
-        start = _plan_sft(project, department, training.model_copy(update={"method": trained_by(training)}))
-    else:
-        start = _start(project, department, training.dpo.start_from, training)
-    digest = data_digest(project, department, with_preferences=True)
-    if not has_answers:
-        return _plan(project, department, training, "dpo", pairs, digest, start)
-    questions = start.held_out if isinstance(start, Plan) else load_split(project, department).held_out
-    # What is measured with may not be learnt as a preference either.
-    refuse_leaks(Split(pairs.train, questions))
-    return replace(_plan(project, department, training, "dpo", pairs, digest, start), held_out=questions)
 
 
 def _load_pairs(project: Project, department: str, training: TrainingConfig) -> Split:

@@ -174,27 +174,18 @@ def _split(block: _Block, max_words: int) -> list[str]:
         first, last = block.lines[0], block.lines[-1]
         inner = [piece for line in block.lines[1:-1] for piece in _cut_long(line, max_words - 2)]
         return [f"{first}\n{piece}\n{last}" for piece in _gather(inner, max_words - 2, "\n")]
-    return _split_paragraph(block, max_words)
-
-
-def _split_paragraph(block: _Block, max_words: int) -> list[str]:
     if any(LIST_ITEM.match(line) for line in block.lines):
-        units, glue = _list_items(block.lines), "\n"
+        items: list[str] = []
+        for line in block.lines:
+            if items and not LIST_ITEM.match(line):
+                items[-1] += "\n" + line
+            else:
+                items.append(line)
+        units, glue = items, "\n"
     else:
         units, glue = [sentence.strip() for sentence in SENTENCE.findall(block.text)], " "
     pieces = [piece for unit in units for piece in _cut_long(unit, max_words)]
     return list(_gather(pieces, max_words, glue))
-
-
-def _list_items(lines: Sequence[str]) -> list[str]:
-    """Return the items of a list, each with the lines that go on with it."""
-    items: list[str] = []
-    for line in lines:
-        if items and not LIST_ITEM.match(line):
-            items[-1] += "\n" + line
-        else:
-            items.append(line)
-    return items
 
 
 def _cut_long(text: str, max_words: int) -> list[str]:

@@ -27,7 +27,14 @@ class Int8Linear(nn.Module):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        self._product: Int8Product = (OneDNNProduct if has_vnni() else FBGEMMProduct)(*_round(linear.weight.detach()))
+        weight_OI = linear.weight.detach()
+        rounded_OI, scale_O1 = torch.empty(weight_OI.shape, dtype=torch.int8), torch.empty(len(weight_OI), 1)
+        for first in range(0, len(weight_OI), _CACHED):
+            rows = slice(first, first + _CACHED)
+            scale_O1[rows] = _scale(weight_OI[rows], WEIGHT_STEPS)
+            rounded_OI[rows] = weight_OI[rows].to(torch.float32, copy=True).div_(scale_O1[rows]).round_()
+        product = OneDNNProduct if has_vnni() else FBGEMMProduct
+        self._product: Int8Product = product(rounded_OI, scale_O1.squeeze(-1))
         self._bias = None if linear.bias is None else linear.bias.detach().float()
 
     @property
@@ -94,16 +101,6 @@ class FBGEMMProduct:
         # The overload by its name: to find it for the arguments takes as long as a small operation.
         multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default
         return multiply(steps_TI, 1.0, self._ZERO_POINT, self._weight)  # type: ignore[no-any-return]
-
-
-def _round(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a matrix in steps of its rows' scales, and these, `[O]`."""
-    rounded_OI, scale_O1 = torch.empty(weight_OI.shape, dtype=torch.int8), torch.empty(len(weight_OI), 1)
-    for first in range(0, len(weight_OI), _CACHED):
-        rows = slice(first, first + _CACHED)
-        scale_O1[rows] = _scale(weight_OI[rows], WEIGHT_STEPS)
-        rounded_OI[rows] = weight_OI[rows].to(torch.float32, copy=True).div_(scale_O1[rows]).round_()
-    return rounded_OI, scale_O1.squeeze(-1)
 
 
 def _scale(rows: Tensor, steps: int) -> Tensor:

@@ -120,23 +120,18 @@ def pack(model: nn.Module, packing: Packing, siblings: Collection[tuple[str, ...
     be there twice for good. `siblings` are paths of layers that are always given the same input, in turn.
     """
     make = PackedLinear if packing == "blocked" else Int8Linear
-    packable = _packable(model, packing)
+    shared = _shared(model) if packing == "blocked" else set()
+    adapted = {path: layer for path, layer in model.named_modules() if hasattr(layer, "base_layer")}
+    packable = {
+        path
+        for path, module in model.named_modules()
+        if type(module) is nn.Linear and module.weight.data_ptr() not in shared and _is_base(path, adapted)
+    }
     groups = [paths for paths in siblings if packable >= set(paths)]
     groups += [(path,) for path in sorted(packable.difference(*groups))]
     # What a library does to bring weights into its order is one thread's work.
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(partial(_replace, model, make), groups))
-
-
-def _packable(model: nn.Module, packing: Packing) -> set[str]:
-    """Return the paths of the layers that can be replaced."""
-    shared = _shared(model) if packing == "blocked" else set()
-    adapted = {path: layer for path, layer in model.named_modules() if hasattr(layer, "base_layer")}
-    return {
-        path
-        for path, module in model.named_modules()
-        if type(module) is nn.Linear and module.weight.data_ptr() not in shared and _is_base(path, adapted)
-    }
 
 
 def _replace(model: nn.Module, make: type[PackedLinear] | type[Int8Linear], paths: Sequence[str]) -> None:
@@ -145,13 +140,6 @@ def _replace(model: nn.Module, make: type[PackedLinear] | type[Int8Linear], path
     if len(paths) == 1:
         model.set_submodule(paths[0], make(linears[0]))
         return
-    siblings = Siblings(make(_joined(linears)), [linear.out_features for linear in linears])
-    for number, (path, linear) in enumerate(zip(paths, linears, strict=True)):
-        model.set_submodule(path, SiblingLinear(linear, siblings, number))
-
-
-def _joined(linears: Sequence[nn.Linear]) -> nn.Linear:
-    """Return a layer with the outputs of all of these."""
     has_bias = any(linear.bias is not None for linear in linears)
     with torch.device("meta"):
         joined = nn.Linear(linears[0].in_features, sum(linear.out_features for linear in linears), bias=has_bias)
@@ -160,7 +148,9 @@ def _joined(linears: Sequence[nn.Linear]) -> nn.Linear:
     if has_bias:
         biases: list[Tensor] = [torch.zeros(len(one.weight)) if one.bias is None else one.bias for one in linears]
         joined.bias = nn.Parameter(torch.cat(biases).to(joined.weight.dtype), requires_grad=False)
-    return joined
+    siblings = Siblings(make(joined), [linear.out_features for linear in linears])
+    for number, (path, linear) in enumerate(zip(paths, linears, strict=True)):
+        model.set_submodule(path, SiblingLinear(linear, siblings, number))
 
 
 def _is_base(path: str, adapted: Mapping[str, Any]) -> bool:

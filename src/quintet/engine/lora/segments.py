@@ -87,7 +87,16 @@ def group(rows: Sequence[range], window: range) -> TokenGroups | None:
     of_expert: list[list[int]] = [[] for _ in range(len(window) // width)]
     for token, (expert, _) in experts.items():
         of_expert[expert].append(token)
-    return TokenGroups([*runs, _sort(of_expert, width, len(rows))])
+    total = len(rows)
+    most = max(map(len, of_expert))
+    some = next(token for tokens in of_expert for token in tokens)
+    order = [token for tokens in of_expert for token in [*tokens, *[some] * (most - len(tokens))]]
+    place = {token: expert * most + nth for expert, tokens in enumerate(of_expert) for nth, token in enumerate(tokens)}
+    tokens = sorted(place)
+    tokens_N = None if len(tokens) == total else torch.tensor(tokens)
+    return TokenGroups(
+        [*runs, Sorted(width, torch.tensor(order), torch.tensor([place[token] for token in tokens]), tokens_N)]
+    )
 
 
 def _split(rows: Sequence[range], window: range) -> tuple[list[Run], list[int]]:
@@ -103,14 +112,3 @@ def _split(rows: Sequence[range], window: range) -> tuple[list[Run], list[int]]:
         elif own:
             single += tokens
     return runs, single
-
-
-def _sort(of_expert: Sequence[Sequence[int]], width: int, total: int) -> Sorted:
-    """Return the tokens of each expert, of `total` in a step, sorted; there is at least one."""
-    most = max(map(len, of_expert))
-    some = next(token for tokens in of_expert for token in tokens)
-    order = [token for tokens in of_expert for token in [*tokens, *[some] * (most - len(tokens))]]
-    place = {token: expert * most + nth for expert, tokens in enumerate(of_expert) for nth, token in enumerate(tokens)}
-    tokens = sorted(place)
-    tokens_N = None if len(tokens) == total else torch.tensor(tokens)
-    return Sorted(width, torch.tensor(order), torch.tensor([place[token] for token in tokens]), tokens_N)

@@ -27,7 +27,12 @@ class RankSpace:
         before = dict(self.ranges)
         entering = [digest for digest in widths if digest not in before]
         if not all(self._place(digest, widths) for digest in entering):
-            self._pack(widths)
+            if sum(widths.values()) > self.capacity:
+                raise ValueError(f"experts of {sum(widths.values())} ranks do not fit into {self.capacity} rows")
+            start = 0
+            for digest in sorted(widths, key=lambda digest: self.ranges[digest].start if digest in self.ranges else -1):
+                self._take(digest, range(start, start + widths[digest]))
+                start += widths[digest]
         elif not entering and len(self.window(widths)) > LOOSE * sum(widths.values()):
             self._place(max(widths, key=lambda digest: before[digest].start), widths)
         return [digest for digest in widths if self.ranges[digest] != before.get(digest)]
@@ -60,15 +65,6 @@ class RankSpace:
         if places:
             self._take(digest, min(places, key=cost))
         return bool(places)
-
-    def _pack(self, widths: Mapping[str, int]) -> None:
-        """Lay experts out without a gap, where no gap is wide enough for one of them."""
-        if sum(widths.values()) > self.capacity:
-            raise ValueError(f"experts of {sum(widths.values())} ranks do not fit into {self.capacity} rows")
-        start = 0
-        for digest in sorted(widths, key=lambda digest: self.ranges[digest].start if digest in self.ranges else -1):
-            self._take(digest, range(start, start + widths[digest]))
-            start += widths[digest]
 
     def _take(self, digest: str, rows: range) -> None:
         others = {

@@ -214,7 +214,11 @@ class TorchRunner:
             return self._go_on(group, self._graphs)
         row = _Row()
         for chunk in group:
-            self._write_states(chunk)
+            states = self._expert(chunk).states
+            if states is not None and not chunk.start:
+                slots_V = torch.tensor(self._store.slots(chunk.blocks, 0, chunk.virtual), device=self._device)
+                for layer, (keys_VKD, values_VKD) in states.items():
+                    self._store.write(layer, slots_V, keys_VKD, values_VKD)
             row.append(chunk, self._expert(chunk).embeddings)
         step = PagedStep(self._store, row.spans, self._device, self._dtype)
         with stepping(step), self._mixer.mixing(self._mixer.mixture(row.owners, row.kept, self._device)):
@@ -248,15 +252,6 @@ class TorchRunner:
 
         kind = mixture.kind if mixture else None
         return graphs.run(self._mixer.rows, kind, inputs, compute)[: len(group)]
-
-    def _write_states(self, chunk: Chunk) -> None:
-        """Put the keys and values of prefix tuning in front of a sequence that begins."""
-        states = self._expert(chunk).states
-        if states is None or chunk.start:
-            return
-        slots_V = torch.tensor(self._store.slots(chunk.blocks, 0, chunk.virtual), device=self._device)
-        for layer, (keys_VKD, values_VKD) in states.items():
-            self._store.write(layer, slots_V, keys_VKD, values_VKD)
 
     def _inputs(self, model: Any, row: "_Row") -> dict[str, Tensor]:
         """Return the row's ids, or, where there are virtual tokens in it, its embeddings."""

@@ -234,23 +234,19 @@ def _draw(odds: Odds, sequences: list[Sequence]) -> list[int]:
     ids = [0] * len(sequences)
     left = list(range(len(sequences)))
     while left:
-        ids_N = _place(odds.weights_NV, [sequences[row].random.random() for row in left])
+        draws = [sequences[row].random.random() for row in left]
+        # In single precision the sum over a vocabulary would lose its rarest tokens: single within blocks, then double.
+        weights_NBV = odds.weights_NV.view(len(draws), -1, BLOCK)
+        share_N1 = torch.tensor(draws, dtype=torch.float64, device=odds.weights_NV.device).unsqueeze(-1)
+        blocks_N1, share_N1 = _find(weights_NBV.sum(-1), share_N1)
+        inside_NV = weights_NBV.take_along_dim(blocks_N1.unsqueeze(-1), 1).squeeze(1)
+        ids_N = (blocks_N1 * BLOCK + _find(inside_NV, share_N1)[0]).squeeze(-1)
         for row, id_ in zip(left, ids_N.tolist(), strict=True):
             ids[row] = id_
         above = odds.reject(ids_N)
         left = [left[place] for place in above]
         odds = odds.of_rows(above) if left else odds
     return ids
-
-
-def _place(weights_NV: Tensor, draws: list[float]) -> Tensor:
-    """Return the id in each row at which its weights, added up, pass a share of their sum, `[N]`."""
-    # In single precision the sum over a vocabulary would lose its rarest tokens: single within blocks, then double.
-    weights_NBV = weights_NV.view(len(draws), -1, BLOCK)
-    share_N1 = torch.tensor(draws, dtype=torch.float64, device=weights_NV.device).unsqueeze(-1)
-    blocks_N1, share_N1 = _find(weights_NBV.sum(-1), share_N1)
-    inside_NV = weights_NBV.take_along_dim(blocks_N1.unsqueeze(-1), 1).squeeze(1)
-    return (blocks_N1 * BLOCK + _find(inside_NV, share_N1)[0]).squeeze(-1)
 
 
 def _find(weights_NX: Tensor, share_N1: Tensor) -> tuple[Tensor, Tensor]:

@@ -33,7 +33,11 @@ class Turns:
 
     def next(self, wanted: Mapping[str, int]) -> set[str]:
         """Return who takes part in the next step, given how many tokens each department could compute in it."""
-        self._let_in(wanted)
+        for name in set(wanted) - self._present:
+            self._clocks[name] = max(self._time, self._clocks.get(name, self._time))
+        self._present = set(wanted)
+        ahead = {name for name, clock in self._clocks.items() if clock > self._time}
+        self._clocks = {name: clock for name, clock in self._clocks.items() if name in self._present | ahead}
         first = min(wanted, key=self._clocks.__getitem__)
         self._time = self._clocks[first]
         limit = self._time + self._pace.seconds(wanted[first])
@@ -52,14 +56,6 @@ class Turns:
         least = min(alone.values())
         for name in self._due & set(tokens):
             self._clocks[name] += least + EXCESS * (alone[name] - least)
-
-    def _let_in(self, wanted: Mapping[str, int]) -> None:
-        """Start the clocks of those who were not there at the last step: owed nothing, and owing what they owed."""
-        for name in set(wanted) - self._present:
-            self._clocks[name] = max(self._time, self._clocks.get(name, self._time))
-        self._present = set(wanted)
-        ahead = {name for name, clock in self._clocks.items() if clock > self._time}
-        self._clocks = {name: clock for name, clock in self._clocks.items() if name in self._present | ahead}
 
     def _together(self, wanted: Mapping[str, int], names: set[str]) -> float:
         return self._pace.seconds(min(self._most, sum(wanted[name] for name in names)))

@@ -160,7 +160,10 @@ class Scheduler:
         Returns why each of those is the last, if it is. Whoever was removed meanwhile is passed over; whoever has its
         last id is finished.
         """
-        self._turns.took(_tokens_of(step), seconds)
+        tokens: Counter[str] = Counter()
+        for work in step.work:
+            tokens[work.sequence.department] += len(work.chunk.ids)
+        self._turns.took(tokens, seconds)
         reasons: dict[Sequence, FinishReason | None] = {}
         for sequence, chunk in ((work.sequence, work.chunk) for work in step.work):
             if sequence.status is not Status.RUNNING:
@@ -306,13 +309,6 @@ def _work(sequence: Sequence, tokens: int) -> Work:
     ids = tuple(sequence.ids[start : start + tokens])
     is_last = tokens == sequence.remaining
     return Work(sequence, Chunk(sequence.expert, ids, start, sequence.virtual, tuple(sequence.blocks), is_last))
-
-
-def _tokens_of(step: Step) -> Counter[str]:
-    tokens: Counter[str] = Counter()
-    for work in step.work:
-        tokens[work.sequence.department] += len(work.chunk.ids)
-    return tokens
 
 
 def _arrival(sequence: Sequence) -> int:

@@ -84,7 +84,12 @@ async def roll_back(body: WantedRollback, served: Served, caller: Called) -> Rel
 
 
 def _release(project: Project, name: str, wanted: WantedRelease, by: str | None) -> ReleaseEntry:
-    objection = _objection(project, name)
+    evidence = read_evidence(project, name)
+    why = why_it_decides_nothing(project, name, evidence)
+    if evidence is None or why is not None:
+        objection = UnprovenError(name, why or "it was not measured")
+    else:
+        objection = None if evidence.passed else GateError(name, evidence.blocked_by)
     if objection and not wanted.force:
         raise objection
     # What the gate would have let through anyway was not forced.
@@ -93,15 +98,6 @@ def _release(project: Project, name: str, wanted: WantedRelease, by: str | None)
         project, wanted.department, wanted.version, reason=wanted.reason, forced=forced, share=wanted.share, by=by
     )
     return describe_release(made, names_who=True)
-
-
-def _objection(project: Project, name: str) -> GateError | None:
-    """Return why the gate does not let an expert through, if it does not."""
-    evidence = read_evidence(project, name)
-    why = why_it_decides_nothing(project, name, evidence)
-    if evidence is None or why is not None:
-        return UnprovenError(name, why or "it was not measured")
-    return None if evidence.passed else GateError(name, evidence.blocked_by)
 
 
 def _who(caller: Caller) -> str | None:

@@ -16,7 +16,6 @@ from pydantic import Field, ValidationError
 from starlette.types import Receive, Scope, Send
 
 from quintet import __version__
-from quintet.config import Project
 from quintet.errors import ConfigError, OriginError, RequestError
 from quintet.server.api.departments import answer_query, answer_routed
 from quintet.server.dependencies import Served
@@ -50,7 +49,11 @@ class Question(Body):
 @router.post("/mcp", include_in_schema=False)
 async def mcp(request: Request, served: Served) -> Response:
     """Serve one message of the protocol."""
-    _check_origin(request, served.project)
+    origin = request.headers.get("origin")
+    if not (
+        origin is None or origin in served.project.config.serving.cors_origins or urlsplit(origin).hostname in LOOPBACK
+    ):
+        raise OriginError
     request.state.served = served
     try:
         return _Served(await asyncio.to_thread(_new_manager))
@@ -69,14 +72,6 @@ class _Served(Response):
         # A manager for each request: whatever works on it ends with it, also when its client has gone.
         async with self._manager.run():
             await self._manager.handle_request(scope, receive, send)
-
-
-def _check_origin(request: Request, project: Project) -> None:
-    """Raise OriginError for a page that another origin has served: a name of its own may lead it to this machine."""
-    origin = request.headers.get("origin")
-    if origin is None or origin in project.config.serving.cors_origins or urlsplit(origin).hostname in LOOPBACK:
-        return
-    raise OriginError
 
 
 def _new_manager() -> "StreamableHTTPSessionManager":
@@ -135,16 +130,14 @@ async def _call_tool(context: "ServerRequestContext[Any]", params: "CallToolRequ
     try:
         question = _question(params.arguments)
         await ask(caller)
-        answer = await _answer(served, params.name, question)
+        query = Query(query=question.question, max_tokens=question.max_tokens, temperature=0)
+        answer = await (
+            answer_routed(served, query) if params.name == ROUTE else answer_query(served, params.name, query)
+        )
     except Exception as error:
         said = describe(error)[1]["error"]["message"]
         return CallToolResult(content=[TextContent(text=said)], is_error=True)
     return CallToolResult(content=[TextContent(text=answer.response)], structured_content=answer.model_dump())
-
-
-async def _answer(served: Services, name: str, question: Question) -> QueryAnswer | RoutedAnswer:
-    query = Query(query=question.question, max_tokens=question.max_tokens, temperature=0)
-    return await (answer_routed(served, query) if name == ROUTE else answer_query(served, name, query))
 
 
 def _question(arguments: dict[str, Any] | None) -> Question:

@@ -107,11 +107,12 @@ def _check_engine(served: Services) -> None:
 def _entry(served: Services, entry: Entry) -> ModelEntry:
     project, expert = served.project, entry.expert
     split = entry.release.split if entry.release else ()
+    elsewhere = project.model_elsewhere(entry.name) if entry.status == "elsewhere" else None
     return ModelEntry(
         name=entry.name,
         description=project.config.departments[entry.name].description,
         method=_method(project, entry),
-        base=_base(project, entry),
+        base=elsewhere or (entry.expert.base_model if entry.expert else project.config.base_model),
         status=entry.status,
         answered_by=list(project.answered_by(entry.name)),
         version=expert.name if expert else None,
@@ -124,8 +125,3 @@ def _method(project: Project, entry: Entry) -> str | None:
     if entry.status == "elsewhere":
         return None
     return entry.expert.method if entry.expert else project.training(entry.name).method
-
-
-def _base(project: Project, entry: Entry) -> str:
-    elsewhere = project.model_elsewhere(entry.name) if entry.status == "elsewhere" else None
-    return elsewhere or (entry.expert.base_model if entry.expert else project.config.base_model)

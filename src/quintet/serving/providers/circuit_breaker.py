@@ -59,42 +59,32 @@ class Breaker:
 
         Raises BreakerOpenError when nobody may ask.
         """
-        attempt = self._enter()
+        state = self.state
+        if state == "closed":
+            attempt = Attempt(self, probes=False)
+        else:
+            if state == "open" or self._is_probed:
+                assert self._opened_at is not None  # noqa: S101  or it were closed
+                raise BreakerOpenError(max(1.0, self._opened_at + self._seconds - self._clock()))
+            self._is_probed = True
+            attempt = Attempt(self, probes=True)
         try:
             yield attempt
         except failure:
-            self._failed(attempt)
+            if attempt.probes or self._opened_at is None:
+                self._failures += 1
+                if attempt.probes or self._failures >= self._after:
+                    self._opened_at, self._is_probed = self._clock(), False
             raise
         except BaseException:
-            self._left(attempt)
+            if attempt.probes:
+                self._is_probed = False
             raise
         attempt.is_answered()
         if self._opened_at is None:
             self._failures = 0
 
-    def _enter(self) -> Attempt:
-        state = self.state
-        if state == "closed":
-            return Attempt(self, probes=False)
-        if state == "open" or self._is_probed:
-            assert self._opened_at is not None  # noqa: S101  or it were closed
-            raise BreakerOpenError(max(1.0, self._opened_at + self._seconds - self._clock()))
-        self._is_probed = True
-        return Attempt(self, probes=True)
-
     def _close_on_trial(self) -> None:
         """Close, and open again at the next failure."""
         self._opened_at, self._is_probed = None, False
         self._failures = self._after - 1
-
-    def _failed(self, attempt: Attempt) -> None:
-        """Count it; what was asked before it opened tells nothing new."""
-        if not attempt.probes and self._opened_at is not None:
-            return
-        self._failures += 1
-        if attempt.probes or self._failures >= self._after:
-            self._opened_at, self._is_probed = self._clock(), False
-
-    def _left(self, attempt: Attempt) -> None:
-        if attempt.probes:
-            self._is_probed = False

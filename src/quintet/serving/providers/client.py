@@ -88,7 +88,12 @@ class Provider:
         try:
             if response.status_code != 200:
                 body = await self._read(response, ERROR_BYTES, until)
-                raise self._error(httpx.Response(response.status_code, headers=_kept(response), content=body))
+                wait = response.headers.get("retry-after")
+                raise self._error(
+                    httpx.Response(
+                        response.status_code, headers={} if wait is None else {"retry-after": wait}, content=body
+                    )
+                )
             with _as_failures("cut"):
                 yield response
         finally:
@@ -200,8 +205,3 @@ def _chunk(data: str) -> Chunk:
 def _unreadable(detail: str) -> AttemptError:
     said = "answered with what is no answer"
     return AttemptError("unreadable", said, detail=f"{said}: {detail}; see that its url is an OpenAI-compatible one")
-
-
-def _kept(response: httpx.Response) -> dict[str, str]:
-    wait = response.headers.get("retry-after")
-    return {} if wait is None else {"retry-after": wait}

@@ -61,7 +61,11 @@ class CachedEngine:
             base = await asyncio.to_thread(self._digest_base)
             self._model = f"{FORMAT} {__version__} {base} {self._engine.device.dtype} {self.context_length}"
         key = key_of(request, self._model)
-        kept = await self._look_up(store, key, request)
+        if request.cache == "refresh" or key in self._flights:
+            kept = []
+        else:
+            data = await store.get(key)
+            kept = (unpack(key, data) or []) if data else []
         given: list[Token] = []
         try:
             for source, is_last in self._sources(store, kept, key, request, given):
@@ -80,13 +84,6 @@ class CachedEngine:
             if request.stop and len(given) > len(kept) and not given[-1].finish_reason:
                 self._keep(store, key, given)
             raise
-
-    async def _look_up(self, store: Store, key: str, request: Request) -> list[Token]:
-        """Return what is kept of the answer: nothing, all of it, or all up to where its reader stopped."""
-        if request.cache == "refresh" or key in self._flights:
-            return []
-        data = await store.get(key)
-        return (unpack(key, data) or []) if data else []
 
     def _sources(
         self, store: Store, kept: Sequence[Token], key: str, request: Request, given: Sequence[Token]

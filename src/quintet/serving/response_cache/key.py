@@ -27,14 +27,10 @@ def key_of(request: Request, model: str) -> str:
     """
     adapter = None if request.adapter is None else request.adapter.digest
     parts = [model, adapter, request.department, request.prompt_ids, request.end_ids, request.stop]
-    text = json.dumps([*parts, _settings(request.sampling)])
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _settings(sampling: Sampling) -> dict[str, object]:
-    """Return what matters of the settings, by name; a setting that is new matters unless it is named here."""
+    sampling = request.sampling
     if sampling.temperature == 0:
         # Nothing is drawn, so what shapes a draw is the same whatever it is.
         sampling = replace(sampling, temperature=0.0, seed=None, top_p=1.0, top_k=0, min_p=0.0)
     sampling = replace(sampling, mask=None, logit_bias=tuple(sorted(sampling.logit_bias)))
-    return {each.name: getattr(sampling, each.name) for each in fields(sampling)}
+    text = json.dumps([*parts, {each.name: getattr(sampling, each.name) for each in fields(sampling)}])
+    return hashlib.sha256(text.encode()).hexdigest()

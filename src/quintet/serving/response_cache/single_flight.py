@@ -44,8 +44,11 @@ class Flight:
                 raise self._error
         finally:
             self._readers.discard(news)
-            if not self._readers:
-                await self._stop()
+            if not self._readers and not self._has_ended:
+                # The engine is freed; a request that comes now is not to wait for what is being stopped.
+                self._end()
+                self._computing.cancel()
+                await asyncio.gather(self._computing, return_exceptions=True)
 
     async def _compute(self, tokens: AsyncGenerator[Token]) -> None:
         try:
@@ -59,13 +62,6 @@ class Flight:
             self._error = error
         finally:
             self._end()
-
-    async def _stop(self) -> None:
-        """Free the engine; whoever asks from now on is not to wait for what is being stopped."""
-        if not self._has_ended:
-            self._end()
-            self._computing.cancel()
-            await asyncio.gather(self._computing, return_exceptions=True)
 
     def _end(self) -> None:
         if not self._has_ended:

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 import torch
 
 from quintet.engine.engine import MixedEngine
-from quintet.engine.interface import Request, Sampling
-from quintet.engine.runner.model_runner import TorchRunner
+from quintet.engine.interface import Request, SamplingParams
+from quintet.engine.runner.model_runner import ModelRunner
 from quintet.engine.threads import in_own_thread
 from quintet.models.base_model import NANO_FOLDER
 
@@ -54,7 +54,7 @@ class Load:
         """Ask once and note the times."""
         ids = tuple(self.draw.randrange(10, 1000) for _ in range(self.prompt))
         tokens = self.draw.randint(self.tokens // 2, self.tokens * 3 // 2) if department == "flood" else self.tokens
-        request = Request(ids, (), Sampling(max_tokens=tokens, temperature=0), department=department)
+        request = Request(ids, (), SamplingParams(max_tokens=tokens, temperature=0), department=department)
         began, first = time.perf_counter(), 0.0
         async for _ in self.engine.generate(request):
             first = first or time.perf_counter()
@@ -83,7 +83,7 @@ class Load:
 async def main(options: argparse.Namespace) -> None:
     """Measure the quiet client alone, the flood alone, and both."""
     dtype = getattr(torch, options.dtype)
-    runner = in_own_thread(lambda: TorchRunner(options.base, "cpu", dtype, int8=options.int8))
+    runner = in_own_thread(lambda: ModelRunner(options.base, "cpu", dtype, int8=options.int8))
     engine = MixedEngine(runner, step_tokens=128, max_queue=2 * options.clients)
     load = Load(engine, options.prompt, options.tokens)
     alone, beside = Seen(), Seen()

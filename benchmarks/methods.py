@@ -19,9 +19,9 @@ import torch
 
 from quintet.config import Project
 from quintet.engine.engine import MixedEngine
-from quintet.engine.interface import Adapter, Request, Sampling
+from quintet.engine.interface import Adapter, Request, SamplingParams
 from quintet.engine.precision import served_precision
-from quintet.engine.runner.model_runner import TorchRunner
+from quintet.engine.runner.model_runner import ModelRunner
 from quintet.engine.threads import in_own_thread
 from quintet.models.base_model import load_model, locate
 from quintet.models.peft_model import load_expert_model, quietly
@@ -34,7 +34,7 @@ async def mixed(engine: MixedEngine, adapters: Sequence[Adapter | None], prompts
     """Return the seconds of all answers, asked at once of these experts in turn."""
 
     async def answer(ids: list[int], adapter: Adapter | None) -> None:
-        sampling = Sampling(max_tokens=tokens, temperature=0)
+        sampling = SamplingParams(max_tokens=tokens, temperature=0)
         async for _ in engine.generate(Request(tuple(ids), (), sampling, adapter)):
             pass
 
@@ -62,7 +62,7 @@ def main(options: argparse.Namespace) -> None:
     experts = [released_expert(project, name) for name in project.trained]
     adapters = [Adapter(expert.digest, Path(expert.folder)) for expert in experts]
     source, served = locate(project.config.base_model, project.root), served_precision(project)
-    runner = in_own_thread(lambda: TorchRunner(source, dtype=served.dtype, int8=served.is_int8))
+    runner = in_own_thread(lambda: ModelRunner(source, dtype=served.dtype, int8=served.is_int8))
     engine = MixedEngine(runner, runner.device_info, step_tokens=128)
     base = load_model(source, "cpu", served.dtype)
     models = [load_expert_model(Path(expert.folder), base) for expert in experts]

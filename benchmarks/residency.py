@@ -21,8 +21,8 @@ import torch
 from benchmarks.runner import write_experts
 from quintet.engine.adapters.loader import is_full
 from quintet.engine.engine import MixedEngine
-from quintet.engine.interface import Adapter, Request, Sampling
-from quintet.engine.runner.model_runner import TorchRunner
+from quintet.engine.interface import Adapter, Request, SamplingParams
+from quintet.engine.runner.model_runner import ModelRunner
 from quintet.models.base_model import NANO_FOLDER
 
 PROMPT = tuple(range(10, 42))
@@ -34,7 +34,7 @@ ROUNDS = 6
 
 async def answer(engine: MixedEngine, adapter: Adapter | None, prompt: tuple[int, ...], tokens: int) -> list[float]:
     """Return when each token of a greedy answer came."""
-    request = Request(prompt, (), Sampling(max_tokens=tokens, temperature=0), adapter)
+    request = Request(prompt, (), SamplingParams(max_tokens=tokens, temperature=0), adapter)
     return [time.perf_counter() async for _ in engine.generate(request)]
 
 
@@ -120,7 +120,7 @@ async def main(options: argparse.Namespace, folder: Path) -> None:
 
     def make(like: Adapter | None = None, number: float = 1) -> MixedEngine:
         """Return a new engine with room for so many experts like one, or for as many as fit."""
-        runner = TorchRunner(options.base, "cpu", dtype, blocks=512)
+        runner = ModelRunner(options.base, "cpu", dtype, blocks=512)
         memory = None if like is None else int(number * runner.measure(like))
         return MixedEngine(runner, step_tokens=128, expert_memory=memory)
 

@@ -25,7 +25,7 @@ from fastapi import FastAPI
 
 from quintet.config import CacheConfig, Config, Project
 from quintet.engine.engine import MixedEngine
-from quintet.engine.runner.model_runner import TorchRunner
+from quintet.engine.runner.model_runner import ModelRunner
 from quintet.models.base_model import NANO_FOLDER
 from quintet.server.app import create_app
 
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=300)
     parser.add_argument("--tokens", type=int, default=32)
     options = parser.parse_args()
-    engine = MixedEngine(TorchRunner(str(NANO_FOLDER), "cpu"))
+    engine = MixedEngine(ModelRunner(str(NANO_FOLDER), "cpu"))
     with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
         redis = running.enter_context(running_redis(Path(folder)))
         stores = {"off": "off", "memory": "memory", **({"redis": redis[0]} if redis else {})}

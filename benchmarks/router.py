@@ -12,14 +12,14 @@ from quintet.config import Project
 from quintet.evaluation.general import general_examples
 from quintet.router.fitting import fit_router
 from quintet.router.measuring import RouterScores, measure_router
-from quintet.router.questions import Question, Questions, asked
+from quintet.router.questions import LabelledQuestion, Questions, asked
 from quintet.router.router import Router
 from quintet.router.training import gather
 
 ROUNDS = 5
 
 
-def without(questions: list[Question], name: str) -> list[Question]:
+def without(questions: list[LabelledQuestion], name: str) -> list[LabelledQuestion]:
     """Return the questions that are not a department's."""
     return [question for question in questions if question.department != name]
 
@@ -28,11 +28,11 @@ def leaving_out(name: str, departments: list[str], questions: Questions, max_err
     """Return what a router that never saw a department does with its own questions, and with that department's."""
     others = [other for other in departments if other != name]
     known = Questions(without(questions.train, name), without(questions.held_out, name))
-    unseen = [Question(question.text, None) for question in questions.held_out if question.department == name]
+    unseen = [LabelledQuestion(question.text, None) for question in questions.held_out if question.department == name]
     return measure_router(fit_router(others, known, max_error), known.held_out, unseen)
 
 
-def milliseconds(router: Router, questions: list[Question]) -> float:
+def milliseconds(router: Router, questions: list[LabelledQuestion]) -> float:
     """Return how long one question takes, in the best round."""
     rounds = []
     for _ in range(ROUNDS):
@@ -60,7 +60,7 @@ def main(root: Path) -> None:
     router = fit_router(departments, questions, max_error)
     print(f"fitted to {len(questions.train)} questions in {time.perf_counter() - began:.1f} s, "
           f"{milliseconds(router, questions.held_out):.2f} ms a question")  # fmt: skip
-    general = [Question(asked(example), None) for example in general_examples(project)]
+    general = [LabelledQuestion(asked(example), None) for example in general_examples(project)]
     tell("all; general questions", measure_router(router, questions.held_out, general))
     for name in departments if len(departments) > 1 else ():
         tell(f"without {name}", leaving_out(name, departments, questions, max_error))

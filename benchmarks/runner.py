@@ -18,7 +18,7 @@ from quintet.config import Project
 from quintet.engine.interface import Adapter
 from quintet.engine.kernels.int8_linear import Int8Linear
 from quintet.engine.kernels.prepacked_linear import PackedLinear
-from quintet.engine.runner.model_runner import TorchRunner
+from quintet.engine.runner.model_runner import ModelRunner
 from quintet.engine.types import Chunk
 from quintet.models.base_model import load_model, locate
 from quintet.registry.releases import released_expert
@@ -47,7 +47,7 @@ def released(folder: Path) -> list[Adapter]:
     return [Adapter(expert.digest, expert.folder) for expert in found]
 
 
-def seconds_a_step(runner: TorchRunner, experts: Sequence[Loaded], steps: int) -> float:
+def seconds_a_step(runner: ModelRunner, experts: Sequence[Loaded], steps: int) -> float:
     """Return the shortest time of a step in which each sequence, of these experts, gets one token."""
     blocks = count()
     sequences = []
@@ -59,7 +59,7 @@ def seconds_a_step(runner: TorchRunner, experts: Sequence[Loaded], steps: int) -
     return shortest(lambda: step_all(runner, sequences, next(places)), steps)
 
 
-def step_all(runner: TorchRunner, sequences: Sequence[Begun], place: int) -> None:
+def step_all(runner: ModelRunner, sequences: Sequence[Begun], place: int) -> None:
     """Compute the token at a place of each sequence, and choose the next one."""
     chunks = [Chunk(name, (11,), place, virtual, own, True) for name, virtual, own in sequences]
     runner.step(chunks).argmax(-1).tolist()
@@ -88,7 +88,7 @@ def main(options: argparse.Namespace) -> None:
     """Print a line for each number of sequences."""
     dtype, steps = getattr(torch, options.dtype), options.steps
     source = locate(options.base, Path())
-    runner = TorchRunner(source, "cpu", dtype, blocks=512, block_size=BLOCK_SIZE, int8=options.int8)
+    runner = ModelRunner(source, "cpu", dtype, blocks=512, block_size=BLOCK_SIZE, int8=options.int8)
     with tempfile.TemporaryDirectory() as folder:
         adapters = (
             released(options.project)

@@ -9,14 +9,14 @@ from quintet.engine.adapters.loader import load_to_round
 from quintet.engine.interface import Adapter
 from quintet.engine.kernels.int8_linear import Int8Linear, multiplies_int8
 from quintet.engine.kernels.prepacked_linear import (
+    FusedLinearPart,
     PackedLinear,
     Packing,
-    SiblingLinear,
-    finding_siblings,
+    finding_fusable,
     pack,
     packing_of,
 )
-from quintet.engine.runner.model_runner import TorchRunner
+from quintet.engine.runner.model_runner import ModelRunner
 from quintet.engine.types import Chunk
 from quintet.errors import ModelError
 from quintet.models.base_model import load_model
@@ -85,9 +85,9 @@ class Attention(nn.Module):
 
 def siblings_of(model: nn.Module) -> list[tuple[str, ...]]:
     """Find the siblings in a model by computing something."""
-    with finding_siblings(model) as siblings:
+    with finding_fusable(model) as fused:
         model(torch.randn(1, 3, 48))
-    return siblings
+    return fused
 
 
 def test_layers_of_one_input_are_siblings() -> None:
@@ -113,7 +113,7 @@ def test_siblings_compute_as_one_what_they_do_alone(packing: Packing) -> None:
 
     pack(model, packing, siblings_of(model))
 
-    assert isinstance(model.query, SiblingLinear)
+    assert isinstance(model.query, FusedLinearPart)
     for _ in range(2):
         x = torch.randn(1, 3, 48)
         for one, other in zip(model(x), alone(x), strict=True):
@@ -163,7 +163,7 @@ def test_packed_weights_say_what_plain_ones_do(
 ) -> None:
     base = make_base(tmp_path / "base", "llama")
     expert = None if kind is None else make_expert(tmp_path / "expert", base, kind)
-    runner = TorchRunner(str(base), "cpu", dtype, blocks=16, int8=int8)
+    runner = ModelRunner(str(base), "cpu", dtype, blocks=16, int8=int8)
     if expert is not None:
         runner.load(Adapter("it", expert))
 
@@ -191,7 +191,7 @@ def test_int8_of_weights_in_bfloat16_is_the_same_whether_they_are_read_so_or_in_
 
     answers = []
     for base in (short, long):
-        runner = TorchRunner(str(base), "cpu", torch.float32, blocks=16, int8=True)
+        runner = ModelRunner(str(base), "cpu", torch.float32, blocks=16, int8=True)
         virtual = runner.load(Adapter("it", expert)) if kind else 0
         answers.append(runner.step([Chunk("it" if kind else None, PROMPT, 0, virtual, (0,), True)]))
 

@@ -9,8 +9,8 @@ import torch
 
 from benchmarks.serving.contestant import Answer, Load, Setup, Took, compete, resident
 from quintet.engine.engine import MixedEngine
-from quintet.engine.interface import Adapter, Request, Sampling
-from quintet.engine.runner.model_runner import TorchRunner
+from quintet.engine.interface import Adapter, Request, SamplingParams
+from quintet.engine.runner.model_runner import ModelRunner
 from quintet.engine.threads import in_own_thread
 
 
@@ -18,7 +18,7 @@ def start(setup: Setup) -> Answer:
     """Load the base; experts are loaded when they are first asked."""
     torch.set_num_threads(setup.threads)
     dtype = getattr(torch, setup.dtype)
-    runner = in_own_thread(lambda: TorchRunner(setup.base, "cpu", dtype, int8="int8" in sys.argv))
+    runner = in_own_thread(lambda: ModelRunner(setup.base, "cpu", dtype, int8="int8" in sys.argv))
     engine = MixedEngine(runner, runner.device_info, step_tokens=128)
     adapters = [Adapter(str(number), Path(folder)) for number, folder in enumerate(setup.experts)]
     loop = asyncio.new_event_loop()
@@ -41,7 +41,7 @@ async def _answer(engine: MixedEngine, adapters: list[Adapter], load: Load) -> T
 async def _ask(engine: MixedEngine, ids: list[int], adapter: Adapter | None, tokens: int, began: float) -> float:
     """Read one answer to its end, and return when its first token came."""
     first = 0.0
-    async for _ in engine.generate(Request(tuple(ids), (), Sampling(max_tokens=tokens, temperature=0), adapter)):
+    async for _ in engine.generate(Request(tuple(ids), (), SamplingParams(max_tokens=tokens, temperature=0), adapter)):
         first = first or time.perf_counter() - began
     return first
 

@@ -106,9 +106,8 @@ class ChatTranslator:
         rest = text.partition(mark)[2]
         space = rest[: len(rest) - len(rest.lstrip())]
         special = next((special for special in self.specials if rest.startswith(special, len(space))), None)
-        self.ending, self._end = (
-            (space + special, special) if special else (self.tokenizer.eos_token, self.tokenizer.eos_token)
-        )
+        self.ending: str = space + special if special else self.tokenizer.eos_token
+        self._end: str = special or self.tokenizer.eos_token
         if not self.decode(self._code(["Hello there"], is_plain=True)[0].ids).strip():
             raise ModelError("the tokenizer turns every text into nothing; is its tokenizer.json missing?")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from quintet.config import Project
-from quintet.data.loading import Reader
+from quintet.data.loading import ExampleReader
 from quintet.messages import Message
 from quintet.registry.feedback import Answered, Opinion, give_feedback, keep_request
 from tests.cli.conftest import Shell
@@ -48,8 +48,8 @@ def test_what_was_kept_is_reviewed_and_then_written_as_data(quintet: Shell, proj
     code, said, _ = quintet(*command, "--reviewed", review, "--out", target)
     assert code == 0
     assert "Wrote 1 rows" in said
-    (learnt,) = Reader(target)
-    (preferred,) = Reader(tmp_path / "hr.feedback.preferences.jsonl")
+    (learnt,) = ExampleReader(target)
+    (preferred,) = ExampleReader(tmp_path / "hr.feedback.preferences.jsonl")
     assert learnt.answer == preferred.answer == "On the 27th."  # type: ignore[union-attr]
     assert preferred.rejected == "On the 1st."  # type: ignore[union-attr]
 

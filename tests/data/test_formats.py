@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from quintet.data import formats
 from quintet.data.examples import Refusal
-from quintet.data.formats import Row, data_files, read_rows
+from quintet.data.formats import RawRow, data_files, read_rows
 from quintet.errors import DataError
 
 TABLE = [{"question": "Why?", "answer": "So."}, {"question": "¿Cómo?\nYa", "answer": 'A "quoted", thing'}]
@@ -44,8 +44,8 @@ def write_table(folder: Path, suffix: str) -> Path:
 
 def values(file: Path) -> list[dict[str, object]]:
     rows = list(read_rows(file))
-    assert all(isinstance(row, Row) for row in rows), rows
-    return [row.values for row in rows if isinstance(row, Row)]
+    assert all(isinstance(row, RawRow) for row in rows), rows
+    return [row.values for row in rows if isinstance(row, RawRow)]
 
 
 def reasons(file: Path) -> list[str]:
@@ -94,7 +94,7 @@ def test_a_broken_line_is_refused_by_its_number_and_the_others_are_read(
     raw = line.encode() if isinstance(line, str) else line
     file = write(tmp_path, "hr.jsonl", raw + b'\n{"b": 1}\n')
     assert reasons(file)[0].startswith(reason)
-    assert [row.values for row in read_rows(file) if isinstance(row, Row)] == [{"b": 1}]
+    assert [row.values for row in read_rows(file) if isinstance(row, RawRow)] == [{"b": 1}]
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path) -> None:

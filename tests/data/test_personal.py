@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from quintet.data.personal import Finding, find_personal
+from quintet.data.personal import PersonalDatum, find_personal
 
 # Random letters and digits: no pattern of a made-up value, no word.
 NOISE = "Q7rT2vLx9KpZ4mWs8NcB3hYd6FgJ5uEa1DqRtVwXyPkLzM0oIiCsGbHnAfUe" + "q7Rt2VlX9kPz4MwS8nCb3HyD6fGj5UeA"
@@ -77,7 +77,7 @@ FOUND = [
 
 @pytest.mark.parametrize(("kind", "around", "secret", "excerpt"), FOUND)
 def test_each_kind_is_found_once_and_masked(kind: str, around: str, secret: str, excerpt: str) -> None:
-    assert find_personal(around.format(secret)) == [Finding(kind, excerpt)]
+    assert find_personal(around.format(secret)) == [PersonalDatum(kind, excerpt)]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from quintet.config import FormatConfig
 from quintet.data.examples import Example, Refusal
-from quintet.data.loading import Reader, load_examples, read_examples, write_examples
+from quintet.data.loading import ExampleReader, load_examples, read_examples, write_examples
 from quintet.errors import DataError
 
 USER, ASSISTANT = {"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}
@@ -96,7 +96,7 @@ def test_a_label_is_spelled_out_as_text(tmp_path: Path, value: object, label: st
 
 def test_columns_of_other_names_can_be_mapped(tmp_path: Path) -> None:
     row = {"Frage": "Why?", "Antwort": "So.", "question": "unused"}
-    reader = Reader(write(tmp_path, row), FormatConfig(columns={"question": "Frage", "answer": "Antwort"}))
+    reader = ExampleReader(write(tmp_path, row), FormatConfig(columns={"question": "Frage", "answer": "Antwort"}))
     (example,) = [row for row in reader if isinstance(row, Example)]
     assert turns(example) == [("user", "Why?"), ("assistant", "So.")]
     assert reader.unused == {"question": 1}
@@ -124,7 +124,7 @@ def test_blank_lines_are_no_rows_but_are_counted_as_lines(tmp_path: Path) -> Non
 
 
 def test_columns_that_no_shape_reads_are_counted(tmp_path: Path) -> None:
-    reader = Reader(write(tmp_path, {"question": "Why?", "answer": "So.", "source": "page 3"}))
+    reader = ExampleReader(write(tmp_path, {"question": "Why?", "answer": "So.", "source": "page 3"}))
     assert [type(row) for row in reader] == [Example]
     assert (reader.shapes, reader.unused) == ({"question/answer": 1}, {"source": 1})
 
@@ -212,7 +212,7 @@ def test_whatever_the_rows_hold_each_is_accepted_or_refused(
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "any.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = list(Reader(file, FormatConfig(**form)))
+    found = list(ExampleReader(file, FormatConfig(**form)))
     assert len(found) == len(rows)
     assert all(isinstance(row, Example | Refusal) for row in found)
 

@@ -20,7 +20,7 @@ from quintet.config.parsing import parse_config
 from quintet.config.whole import Config
 from quintet.data.shapes import RowError, candidates, find_shape
 from quintet.engine.engine import MixedEngine
-from quintet.engine.runner.model_runner import TorchRunner
+from quintet.engine.runner.model_runner import ModelRunner
 from quintet.errors import ConfigError
 from quintet.server.app import create_app
 from tests.cli.conftest import Shell
@@ -206,7 +206,7 @@ def test_yaml_is_a_part_of_a_project_that_loads(block: Block) -> None:
 def served(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Iterator[str]:
     project = write_project(tmp_path_factory.mktemp("docs") / "company", tiny_base)
     _make_expert(project)
-    engine = MixedEngine(TorchRunner(project.config.base_model, "cpu"))
+    engine = MixedEngine(ModelRunner(project.config.base_model, "cpu"))
     with _serve(create_app(project, engine)) as url:
         yield url
 

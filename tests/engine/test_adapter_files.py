@@ -17,8 +17,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from quintet.engine.adapters.peft_files import WEIGHTS, read_files
-from quintet.engine.adapters.types import Expert
-from quintet.engine.lora.multi_lora import LowRank, Scale
+from quintet.engine.adapters.types import LoadedAdapter
+from quintet.engine.lora.multi_lora import LoRAWeights, Scale
 from quintet.engine.types import LayerShape
 from quintet.models.base_model import load_model
 from quintet.models.peft_model import load_expert_model
@@ -71,11 +71,11 @@ def write(folder: Path, base: Path, config: PeftConfig) -> Path:
     return folder
 
 
-def read(folder: Path, base: PreTrainedModel) -> Expert | None:
+def read(folder: Path, base: PreTrainedModel) -> LoadedAdapter | None:
     return read_files(folder, PeftConfig.from_pretrained(str(folder)), base_of(base, SHAPES))
 
 
-def numbers(expert: Expert | None) -> dict[str, Tensor]:
+def numbers(expert: LoadedAdapter | None) -> dict[str, Tensor]:
     """All that an expert holds, by a name."""
     assert expert is not None
     parts = [(path, name, each) for path, part in expert.parts.items() for name, each in vars(part).items()]
@@ -95,23 +95,25 @@ def by_peft(folder: Path, base: PreTrainedModel) -> dict[str, Tensor]:
             for path, layer in model.get_base_model().named_modules()
             if hasattr(layer, "base_layer")
         }
-        return numbers(Expert(parts=parts))
+        return numbers(LoadedAdapter(parts=parts))
     prompt = model.get_prompt(1)
     if isinstance(prompt, Tensor):
-        return numbers(Expert(embeddings=prompt[0].to(base.dtype)))
+        return numbers(LoadedAdapter(embeddings=prompt[0].to(base.dtype)))
     pairs = {number: (layer.keys[0], layer.values[0]) for number, layer in enumerate(prompt.layers)}
-    return numbers(Expert(states={number: (k.transpose(0, 1), v.transpose(0, 1)) for number, (k, v) in pairs.items()}))
+    return numbers(
+        LoadedAdapter(states={number: (k.transpose(0, 1), v.transpose(0, 1)) for number, (k, v) in pairs.items()})
+    )
 
 
-def part_of(layer: Any, name: str, dtype: torch.dtype) -> LowRank | Scale:
+def part_of(layer: Any, name: str, dtype: torch.dtype) -> LoRAWeights | Scale:
     kind = type(layer)
     if kind is LoraLinear:
-        return LowRank(
+        return LoRAWeights(
             layer.lora_A[name].weight.to(dtype), (layer.lora_B[name].weight * layer.scaling[name]).T.to(dtype)
         )
     if kind is SVDLinear:
         down, values, up, ranks = (each[name] for each in (layer.lora_A, layer.lora_E, layer.lora_B, layer.ranknum))
-        return LowRank((down * values).to(dtype), (up * (layer.scaling[name] / (ranks + 1e-5))).T.to(dtype))
+        return LoRAWeights((down * values).to(dtype), (up * (layer.scaling[name] / (ranks + 1e-5))).T.to(dtype))
     assert kind is ScaledLinear
     return Scale(layer.ia3_l[name].flatten().to(dtype), layer.is_feedforward)
 
@@ -166,7 +168,7 @@ def test_ranks_that_adalora_pruned_are_left_out(tiny: Tiny, tmp_path: Path) -> N
     expert = read(tmp_path, tiny.float32)
     assert expert is not None
     part = expert.parts[pruned.removesuffix(".lora_E")]
-    assert isinstance(part, LowRank)
+    assert isinstance(part, LoRAWeights)
     assert part.down_RI.shape[0] == 3
     check_same(tmp_path, tiny.float32)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from quintet.engine.memory import rounded
 from quintet.engine.runner import cuda_graphs
-from quintet.engine.runner.cuda_graphs import DecodeGraphs
+from quintet.engine.runner.cuda_graphs import CUDAGraphs
 from tests.engine.recording import record
 
 HERE, THERE = object(), object()
@@ -35,34 +35,34 @@ class Work:
 
 
 def test_what_comes_a_third_time_is_not_computed_by_python() -> None:
-    graphs, work = DecodeGraphs(record), Work()
+    graphs, work = CUDAGraphs(record), Work()
     for number in range(5):
         result = graphs.run(HERE, "double", [torch.full((3,), float(number))], work)
         assert result.tolist() == [2 * number] * 3
     assert work.calls == 3
 
 
-@pytest.mark.parametrize(("kind", "size"), [("other", 3), ("double", 4)])
-def test_another_kind_or_shape_is_recorded_by_itself(kind: str, size: int) -> None:
-    graphs, work = DecodeGraphs(record), Work()
+@pytest.mark.parametrize(("graph_key", "size"), [("other", 3), ("double", 4)])
+def test_another_kind_or_shape_is_recorded_by_itself(graph_key: str, size: int) -> None:
+    graphs, work = CUDAGraphs(record), Work()
     for _ in range(3):
         graphs.run(HERE, "double", [torch.ones(3)], work)
-    assert graphs.run(HERE, kind, [torch.ones(size)], work).tolist() == [2.0] * size
+    assert graphs.run(HERE, graph_key, [torch.ones(size)], work).tolist() == [2.0] * size
     assert work.calls == 4
 
 
 def test_graphs_of_memory_that_is_gone_are_not_run() -> None:
-    graphs, work = DecodeGraphs(record), Work()
+    graphs, work = CUDAGraphs(record), Work()
     for owner in (HERE, HERE, HERE, THERE, HERE):
         graphs.run(owner, "double", [torch.ones(3)], work)
     assert work.calls == 5
 
 
 def test_the_least_recently_run_graph_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_graphs, "MOST_GRAPHS", 2)
-    graphs, work = DecodeGraphs(record), Work()
-    for kind in ("a", "b", "a", "b", "a", "c", "c"):
-        graphs.run(HERE, kind, [torch.ones(3)], work)
+    monkeypatch.setattr(cuda_graphs, "MAX_GRAPHS", 2)
+    graphs, work = CUDAGraphs(record), Work()
+    for graph_key in ("a", "b", "a", "b", "a", "c", "c"):
+        graphs.run(HERE, graph_key, [torch.ones(3)], work)
     before = work.calls
     graphs.run(HERE, "a", [torch.ones(3)], work)
     assert work.calls == before
@@ -82,7 +82,7 @@ def forgets(work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
 def test_what_cannot_be_recorded_rightly_is_computed_as_before_and_said_once(
     caplog: pytest.LogCaptureFixture, capture: cuda_graphs.Capture, why: str
 ) -> None:
-    graphs, work = DecodeGraphs(capture), Work()
+    graphs, work = CUDAGraphs(capture), Work()
     with caplog.at_level(logging.WARNING):
         for number in range(4):
             assert graphs.run(HERE, "double", [torch.full((3,), float(number))], work).tolist() == [2 * number] * 3

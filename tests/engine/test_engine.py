@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from quintet.engine.engine import MixedEngine
-from quintet.engine.interface import Adapter, Engine, Request, Sampling, Token
+from quintet.engine.interface import Adapter, Engine, Request, SamplingParams, Token
 from quintet.engine.types import Chunk, Prepared
 from quintet.errors import BusyError, DeadlineError, EngineStoppedError, ModelError, QuintetError, RequestError
 from tests.engine.fake_runner import FakeRunner, answer_alone, greedy
@@ -24,7 +24,10 @@ PROMPT = (5, 6, 7, 8, 9)
 
 
 def request(
-    adapter: Adapter | None = None, tokens: int = 8, prompt: tuple[int, ...] = PROMPT, sampling: Sampling | None = None
+    adapter: Adapter | None = None,
+    tokens: int = 8,
+    prompt: tuple[int, ...] = PROMPT,
+    sampling: SamplingParams | None = None,
 ) -> Request:
     return Request(prompt, (-1,), sampling or greedy(tokens), adapter)
 
@@ -58,7 +61,7 @@ def test_many_clients_share_the_batch_and_each_gets_the_answer_it_would_get_alon
         await engine.close()
         return answers
 
-    runner = FakeRunner(40, virtual=VIRTUAL)
+    runner = FakeRunner(40, num_virtual_tokens=VIRTUAL)
     asked = [request(adapter, 12, (n % 7, 2, 3, 4, 5)) for n in range(10) for adapter in (None, A, B)]
     assert asyncio.run(ask_all()) == [alone(each) for each in asked]
     assert max(len(step) for step in runner.steps) == 8
@@ -86,11 +89,11 @@ def test_clients_that_come_and_go_as_they_like_leave_nothing_behind() -> None:
         assert got == alone(asked)[: len(got)]
 
     async def run_all() -> None:
-        engine = MixedEngine(FakeRunner(14, virtual=VIRTUAL), max_queue=30, max_running=6, step_tokens=20)
+        engine = MixedEngine(FakeRunner(14, num_virtual_tokens=VIRTUAL), max_queue=30, max_running=6, step_tokens=20)
         await asyncio.gather(*(client(engine, number) for number in range(60)))
         assert engine._scheduler.cache.free == 14
         status = engine.status
-        assert (status.waiting, status.running, engine._readers) == (0, 0, {})
+        assert (status.waiting, status.running, engine._streams) == (0, 0, {})
         assert status.generated_tokens > 0
         await engine.close()
 
@@ -113,7 +116,7 @@ def test_the_last_token_says_why_and_an_end_id_is_no_text() -> None:
 
 def test_an_answer_never_passes_the_context_and_virtual_tokens_are_part_of_it() -> None:
     async def lengths() -> list[int]:
-        engine = MixedEngine(FakeRunner(virtual=VIRTUAL, context_length=16))
+        engine = MixedEngine(FakeRunner(num_virtual_tokens=VIRTUAL, context_length=16))
         answers = [await answer(engine, request(adapter, 99)) for adapter in (A, B)]
         await engine.close()
         return [len(each) for each in answers]
@@ -126,7 +129,7 @@ def test_a_prompt_that_leaves_no_room_is_refused_with_both_numbers(
     adapter: Adapter | None, length: int, said: str
 ) -> None:
     async def ask() -> None:
-        engine = MixedEngine(FakeRunner(virtual=VIRTUAL, context_length=16))
+        engine = MixedEngine(FakeRunner(num_virtual_tokens=VIRTUAL, context_length=16))
         try:
             await answer(engine, request(adapter, prompt=(1,) * length))
         finally:
@@ -211,7 +214,7 @@ def test_one_request_that_crashes_hurts_no_other() -> None:
 
     async def ask() -> list[object]:
         engine = MixedEngine(FakeRunner())
-        asked = [request(), request(sampling=Sampling(8, 0, mask=broken)), request(A)]
+        asked = [request(), request(sampling=SamplingParams(8, 0, mask=broken)), request(A)]
         results = await asyncio.gather(*(answer(engine, each) for each in asked), return_exceptions=True)
         assert engine._scheduler.cache.free == 64
         await engine.close()
@@ -260,7 +263,7 @@ def test_a_broken_expert_fails_its_request_and_no_other() -> None:
             return super().prepare(adapter)
 
     async def ask() -> list[object]:
-        engine = MixedEngine(Picky(virtual=VIRTUAL))
+        engine = MixedEngine(Picky(num_virtual_tokens=VIRTUAL))
         asked = [request(A), request(B), request()]
         results = await asyncio.gather(*(answer(engine, each) for each in asked), return_exceptions=True)
         assert engine.status.loaded == {"b"}
@@ -289,12 +292,12 @@ def test_a_closed_engine_finishes_what_has_begun_and_fails_what_waits() -> None:
 
 
 def test_a_seeded_answer_is_the_same_in_any_company() -> None:
-    seeded = request(sampling=Sampling(20, 1.0, 0.9, seed=5))
+    seeded = request(sampling=SamplingParams(20, 1.0, 0.9, seed=5))
 
     async def ask() -> list[list[int]]:
         engine = MixedEngine(FakeRunner(20), max_running=6)
         lone = await answer(engine, seeded)
-        others = [request(A, 30, (n, 1, 2), Sampling(30, 1.5)) for n in range(8)]
+        others = [request(A, 30, (n, 1, 2), SamplingParams(30, 1.5)) for n in range(8)]
         crowd = await asyncio.gather(*(answer(engine, each) for each in (*others[:4], seeded, *others[4:])))
         assert engine.status.preemptions > 0
         await engine.close()

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quintet.engine.engine import MixedEngine
-from quintet.engine.interface import Adapter, Request, Sampling
-from quintet.engine.runner.model_runner import TorchRunner
+from quintet.engine.interface import Adapter, Request, SamplingParams
+from quintet.engine.runner.model_runner import ModelRunner
 from tests.engine.test_engine import answer
 from tests.engine.tiny_models import VOCABULARY, generate, make_base, make_expert
 
@@ -38,11 +38,11 @@ class Company:
         return generate(self.base, folder, TEXT[:length], LONGEST)
 
     def request(self, name: str, length: int, tokens: int = LONGEST) -> Request:
-        return Request(tuple(TEXT[:length]), (), Sampling(tokens, temperature=0), self.adapters.get(name), "hr")
+        return Request(tuple(TEXT[:length]), (), SamplingParams(tokens, temperature=0), self.adapters.get(name), "hr")
 
     def engine(self, experts: Sequence[str], blocks: int) -> MixedEngine:
         """Return an engine with room for these experts together, and no more."""
-        runner = TorchRunner(str(self.base), "cpu", blocks=blocks, block_size=4)
+        runner = ModelRunner(str(self.base), "cpu", blocks=blocks, block_size=4)
         memory = sum(runner.prepare(self.adapters[name]).bytes for name in experts)
         return MixedEngine(runner, max_running=6, step_tokens=24, expert_memory=memory)
 

@@ -8,8 +8,8 @@ from torch import nn
 from quintet.engine.adapters.memory_budget import model_bytes
 from quintet.engine.interface import Adapter
 from quintet.engine.kernels.int8_linear import multiplies_int8
-from quintet.engine.kernels.prepacked_linear import pack, unmap
-from quintet.engine.runner.model_runner import TorchRunner
+from quintet.engine.kernels.prepacked_linear import pack, release_mmap
+from quintet.engine.runner.model_runner import ModelRunner
 from quintet.models.base_model import load_model
 from tests.engine.tiny_models import make_base
 
@@ -31,7 +31,7 @@ def test_weights_of_8_bits_count_a_byte_each(tmp_path: Path) -> None:
 @in_int8
 def test_a_full_expert_in_8_bits_takes_what_it_takes_of_the_budget(tmp_path: Path) -> None:
     base = make_base(tmp_path / "base", "llama")
-    runner = TorchRunner(str(base), "cpu", torch.float32, blocks=16, int8=True)
+    runner = ModelRunner(str(base), "cpu", torch.float32, blocks=16, int8=True)
 
     prepared = runner.prepare(Adapter("it", make_base(tmp_path / "full", "llama")))
 
@@ -46,7 +46,7 @@ def test_a_table_of_embeddings_stays_as_short_as_it_is_stored(tmp_path: Path) ->
     pack(model, "int8")
     before = model_bytes(model)
 
-    unmap(model, torch.float32)
+    release_mmap(model, torch.float32)
 
     rows = model.get_input_embeddings()(ids)
     assert rows.dtype is torch.float32

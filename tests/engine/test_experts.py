@@ -12,7 +12,7 @@ from torch import Tensor
 
 from quintet.engine.adapters import loader
 from quintet.engine.adapters.loader import read_expert
-from quintet.engine.adapters.types import Expert
+from quintet.engine.adapters.types import LoadedAdapter
 from quintet.engine.types import LayerShape
 from quintet.errors import ModelError
 from quintet.models.base_model import load_model
@@ -35,7 +35,7 @@ def test_for_the_common_kinds_no_model_is_built(folders: Mapping[str, Path], mon
     monkeypatch.setattr(loader, "load_expert_model", lambda *_: pytest.fail("PEFT built a model"))
     for kind in SHARED:
         expert = read_expert(folders[kind], base_of(base, SHAPES))
-        assert expert.parts or expert.virtual
+        assert expert.parts or expert.num_virtual_tokens
 
 
 def test_experts_are_read_on_many_threads_at_once_and_the_base_is_not_touched(folders: Mapping[str, Path]) -> None:
@@ -52,11 +52,13 @@ def test_experts_are_read_on_many_threads_at_once_and_the_base_is_not_touched(fo
     assert all(torch.equal(weight, before[name]) for name, weight in base.state_dict().items())
 
 
-def same(one: Expert, other: Expert) -> bool:
+def same(one: LoadedAdapter, other: LoadedAdapter) -> bool:
     """Whether two experts have the same numbers, up to models of their own."""
     pairs = [(part, other.parts[path]) for path, part in one.parts.items()]
     numbers = [(vars(left)[name], vars(right)[name]) for left, right in pairs for name in vars(left)]
-    return one.virtual == other.virtual and all(torch.equal(*map(torch.as_tensor, pair)) for pair in numbers)
+    return one.num_virtual_tokens == other.num_virtual_tokens and all(
+        torch.equal(*map(torch.as_tensor, pair)) for pair in numbers
+    )
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf])

@@ -11,14 +11,14 @@ from peft import IA3Config, LoraConfig, PeftConfig, PeftModel, PrefixTuningConfi
 from transformers import AutoModelForCausalLM
 
 from quintet.engine.engine import MixedEngine
-from quintet.engine.interface import Adapter, Request, Sampling
-from quintet.engine.runner.model_runner import TorchRunner
+from quintet.engine.interface import Adapter, Request, SamplingParams
+from quintet.engine.runner.model_runner import ModelRunner
 from quintet.errors import BusyError, ModelError, RequestError
 from quintet.models.base_model import load_model
 
 PROMPT = (5, 60, 70, 80, 90)
 NO_END = (-1,)
-GREEDY = Sampling(max_tokens=12, temperature=0)
+GREEDY = SamplingParams(max_tokens=12, temperature=0)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def adapters(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> list[
 
 @pytest.fixture
 def engine(tiny_base: Path) -> Iterator[MixedEngine]:
-    engine = MixedEngine(TorchRunner(str(tiny_base), "cpu"), max_queue=2, max_running=1)
+    engine = MixedEngine(ModelRunner(str(tiny_base), "cpu"), max_queue=2, max_running=1)
     yield engine
     asyncio.run(engine.close())
 
@@ -45,7 +45,9 @@ async def answer(engine: MixedEngine, request: Request) -> list[int | None]:
     return [token.id async for token in engine.generate(request)]
 
 
-def request(adapter: Adapter | None = None, sampling: Sampling = GREEDY, prompt: tuple[int, ...] = PROMPT) -> Request:
+def request(
+    adapter: Adapter | None = None, sampling: SamplingParams = GREEDY, prompt: tuple[int, ...] = PROMPT
+) -> Request:
     return Request(prompt, NO_END, sampling, adapter)
 
 
@@ -97,7 +99,7 @@ def test_the_last_token_within_the_limit_says_length(engine: MixedEngine) -> Non
 
 
 def test_an_answer_never_passes_the_context(engine: MixedEngine) -> None:
-    long = request(sampling=Sampling(max_tokens=1000, temperature=0), prompt=(5,) * 250)
+    long = request(sampling=SamplingParams(max_tokens=1000, temperature=0), prompt=(5,) * 250)
     assert len(asyncio.run(answer(engine, long))) == 6
 
 
@@ -108,7 +110,7 @@ def test_a_prompt_that_fills_the_context_is_refused_with_both_numbers(engine: Mi
 
 def test_a_seed_repeats_a_sampled_answer(engine: MixedEngine) -> None:
     def sampled(seed: int) -> list[int | None]:
-        return asyncio.run(answer(engine, request(sampling=Sampling(12, 1.5, 0.9, seed))))
+        return asyncio.run(answer(engine, request(sampling=SamplingParams(12, 1.5, 0.9, seed))))
 
     assert sampled(1) == sampled(1)
     assert sampled(1) != sampled(2)
@@ -116,7 +118,7 @@ def test_a_seed_repeats_a_sampled_answer(engine: MixedEngine) -> None:
 
 def test_a_full_queue_is_said_to_be_full(engine: MixedEngine) -> None:
     async def flood() -> list[list[int | None] | BaseException]:
-        running = engine.generate(request(sampling=Sampling(200, 0)))
+        running = engine.generate(request(sampling=SamplingParams(200, 0)))
         await anext(running)
         results = await asyncio.gather(*(answer(engine, request()) for _ in range(4)), return_exceptions=True)
         await running.aclose()
@@ -128,7 +130,7 @@ def test_a_full_queue_is_said_to_be_full(engine: MixedEngine) -> None:
 
 def test_a_reader_who_leaves_frees_the_place(engine: MixedEngine) -> None:
     async def leave() -> int:
-        stream = engine.generate(request(sampling=Sampling(200, 0)))
+        stream = engine.generate(request(sampling=SamplingParams(200, 0)))
         await anext(stream)
         await stream.aclose()
         while engine.status.waiting:
@@ -161,7 +163,7 @@ def test_a_broken_adapter_fails_its_request_and_no_other(
 
 def test_a_closed_engine_fails_what_waits(tiny_base: Path) -> None:
     async def close_early() -> list[object]:
-        engine = MixedEngine(TorchRunner(str(tiny_base), "cpu"), max_running=1)
+        engine = MixedEngine(ModelRunner(str(tiny_base), "cpu"), max_running=1)
         asked = [asyncio.ensure_future(answer(engine, request())) for _ in range(4)]
         await asyncio.sleep(0)
         await engine.close()
@@ -197,7 +199,7 @@ def every_kind(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory, adapte
 def test_experts_of_every_kind_are_served_side_by_side_as_their_own_libraries_generate(
     every_kind: list[Adapter], tiny_base: Path
 ) -> None:
-    engine = MixedEngine(TorchRunner(str(tiny_base), "cpu"))
+    engine = MixedEngine(ModelRunner(str(tiny_base), "cpu"))
 
     async def ask_all() -> list[list[int | None]]:
         order = [None, *every_kind, None, *reversed(every_kind)]

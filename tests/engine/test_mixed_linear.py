@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from quintet.engine.lora.multi_lora import MOST_ENTERED, LowRank, Mixer, Parts, Scale
+from quintet.engine.lora.multi_lora import MAX_RESIDENT, LoRAWeights, MultiLoRA, Parts, Scale
 
 SIZES = {"first": (6, 10), "second": (10, 8), "head": (8, 12)}
 
@@ -35,14 +35,14 @@ def model() -> Model:
 
 
 @pytest.fixture
-def mixer(model: Model) -> Mixer:
-    return Mixer(model, model.head)
+def mixer(model: Model) -> MultiLoRA:
+    return MultiLoRA(model, model.head)
 
 
-def low_rank(path: str, rank: int, rng: random.Random) -> LowRank:
+def low_rank(path: str, rank: int, rng: random.Random) -> LoRAWeights:
     torch.manual_seed(rng.randrange(10**6))
     inputs, outputs = SIZES[path]
-    return LowRank(torch.randn(rank, inputs).double(), torch.randn(rank, outputs).double())
+    return LoRAWeights(torch.randn(rank, inputs).double(), torch.randn(rank, outputs).double())
 
 
 def scale(path: str, of_input: bool, rng: random.Random) -> Scale:
@@ -76,15 +76,15 @@ def dense(model: Model, parts: Parts, x_TI: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def say(model: Model, mixer: Mixer, owners: Sequence[str | None], x_TI: Tensor) -> Tensor:
+def say(model: Model, mixer: MultiLoRA, owners: Sequence[str | None], x_TI: Tensor) -> Tensor:
     kept = range(0, len(owners), 2)
-    with mixer.mixing(mixer.mixture(owners, kept, "cpu")):
+    with mixer.active(mixer.prepare_batch(owners, kept, "cpu")):
         return model(x_TI[None], kept)[0]  # type: ignore[no-any-return]
 
 
 @torch.inference_mode()
 def check(
-    model: Model, mixer: Mixer, experts: Mapping[str, Parts], owners: Sequence[str | None], rng: random.Random
+    model: Model, mixer: MultiLoRA, experts: Mapping[str, Parts], owners: Sequence[str | None], rng: random.Random
 ) -> None:
     torch.manual_seed(rng.randrange(10**6))
     x_TI = torch.randn(len(owners), 6).double()
@@ -97,7 +97,7 @@ def check(
 
 @pytest.mark.parametrize("seed", range(8))
 def test_each_token_gets_its_own_experts_layers_whoever_comes_goes_or_is_replaced(
-    model: Model, mixer: Mixer, seed: int
+    model: Model, mixer: MultiLoRA, seed: int
 ) -> None:
     rng = random.Random(seed)
     experts: dict[str, Parts] = {}
@@ -116,9 +116,9 @@ def test_each_token_gets_its_own_experts_layers_whoever_comes_goes_or_is_replace
 
 @pytest.mark.parametrize("seed", range(4))
 def test_tokens_of_equally_wide_experts_are_sorted_to_them(
-    model: Model, mixer: Mixer, seed: int, monkeypatch: pytest.MonkeyPatch
+    model: Model, mixer: MultiLoRA, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Mixer, "_others", lambda *_: pytest.fail("tokens were masked"))
+    monkeypatch.setattr(MultiLoRA, "_others", lambda *_: pytest.fail("tokens were masked"))
     rng = random.Random(seed)
     experts: dict[str, Parts] = {
         name: {path: low_rank(path, 4, rng) for path in rng.sample(sorted(SIZES), 2)} for name in "abcde"
@@ -130,7 +130,7 @@ def test_tokens_of_equally_wide_experts_are_sorted_to_them(
         check(model, mixer, experts, ["a", *owners], rng)
 
 
-def test_a_replaced_expert_leaves_nothing_where_it_had_more(model: Model, mixer: Mixer) -> None:
+def test_a_replaced_expert_leaves_nothing_where_it_had_more(model: Model, mixer: MultiLoRA) -> None:
     rng = random.Random(1)
     for parts in (
         {"first": low_rank("first", 9, rng), "second": low_rank("second", 9, rng)},
@@ -143,7 +143,7 @@ def test_a_replaced_expert_leaves_nothing_where_it_had_more(model: Model, mixer:
         check(model, mixer, {"a": parts}, ["a", "a", "a"], rng)
 
 
-def test_no_step_writes_what_is_there_already(model: Model, mixer: Mixer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_step_writes_what_is_there_already(model: Model, mixer: MultiLoRA, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(2)
     experts: dict[str, Parts] = {name: {"first": low_rank("first", 4, rng)} for name in "abc"}
     for name, parts in experts.items():
@@ -154,7 +154,7 @@ def test_no_step_writes_what_is_there_already(model: Model, mixer: Mixer, monkey
         check(model, mixer, experts, owners, rng)
 
 
-def test_experts_that_lie_far_apart_come_together_step_by_step(model: Model, mixer: Mixer) -> None:
+def test_experts_that_lie_far_apart_come_together_step_by_step(model: Model, mixer: MultiLoRA) -> None:
     rng = random.Random(5)
     experts: dict[str, Parts] = {name: {"first": low_rank("first", 4, rng)} for name in "abcdefghijkl"}
     for name, parts in experts.items():
@@ -167,7 +167,7 @@ def test_experts_that_lie_far_apart_come_together_step_by_step(model: Model, mix
     assert widths == [44, 12, 12, 12]
 
 
-def test_a_removed_expert_is_let_go_of(model: Model, mixer: Mixer) -> None:
+def test_a_removed_expert_is_let_go_of(model: Model, mixer: MultiLoRA) -> None:
     rng = random.Random(6)
     experts: dict[str, Parts] = {"a": {"first": low_rank("first", 4, rng), "second": scale("second", True, rng)}}
     mixer.add("a", experts["a"])
@@ -182,11 +182,11 @@ def test_a_removed_expert_is_let_go_of(model: Model, mixer: Mixer) -> None:
     assert all(each() is None for each in held)
 
 
-def test_an_expert_whose_numbers_overflow_hurts_no_neighbour(model: Model, mixer: Mixer) -> None:
+def test_an_expert_whose_numbers_overflow_hurts_no_neighbour(model: Model, mixer: MultiLoRA) -> None:
     rng = random.Random(3)
     wild = low_rank("first", 3, rng)
     experts: dict[str, Parts] = {
-        "wild": {"first": LowRank(wild.down_RI * 1e307, wild.up_RO * 1e307)},
+        "wild": {"first": LoRAWeights(wild.down_RI * 1e307, wild.up_RO * 1e307)},
         "tame": {"first": low_rank("first", 3, rng)},
     }
     for name, parts in experts.items():
@@ -197,7 +197,7 @@ def test_an_expert_whose_numbers_overflow_hurts_no_neighbour(model: Model, mixer
     torch.testing.assert_close(said[1], dense(model, {}, x_TI[2:])[0])
 
 
-def test_room_is_made_beforehand_on_another_thread_while_others_come_and_go(model: Model, mixer: Mixer) -> None:
+def test_room_is_made_beforehand_on_another_thread_while_others_come_and_go(model: Model, mixer: MultiLoRA) -> None:
     rng = random.Random(4)
     experts: dict[str, Parts] = {name: {"first": low_rank("first", 4, rng)} for name in "abc"}
     for name, parts in experts.items():
@@ -221,18 +221,18 @@ def test_room_is_made_beforehand_on_another_thread_while_others_come_and_go(mode
         check(model, mixer, experts, owners, rng)
 
 
-def test_of_many_experts_a_few_have_rows_unless_a_step_asks_for_more(model: Model, mixer: Mixer) -> None:
+def test_of_many_experts_a_few_have_rows_unless_a_step_asks_for_more(model: Model, mixer: MultiLoRA) -> None:
     rng = random.Random(7)
     experts: dict[str, Parts] = {str(number): {"first": low_rank("first", 2, rng)} for number in range(200)}
     for name, parts in experts.items():
         mixer.add(name, parts)
     for _ in range(20):
         check(model, mixer, experts, rng.sample(sorted(experts), 30), rng)
-    assert mixer._rows.space.capacity == 2 * MOST_ENTERED
+    assert mixer._rows.space.capacity == 2 * MAX_RESIDENT
     check(model, mixer, experts, list(experts), rng)
 
 
-def test_scales_are_laid_out_for_the_experts_of_a_step_alone(model: Model, mixer: Mixer) -> None:
+def test_scales_are_laid_out_for_the_experts_of_a_step_alone(model: Model, mixer: MultiLoRA) -> None:
     rng = random.Random(8)
     experts: dict[str, Parts] = {str(number): {"first": scale("first", True, rng)} for number in range(50)}
     for name, parts in experts.items():

@@ -2,18 +2,18 @@
 
 import pytest
 
-from quintet.engine.scheduling.step_time import MEMORY, Pace
+from quintet.engine.scheduling.step_time import MEMORY, StepTimeModel
 
 
-def paced(*steps: tuple[int, float]) -> Pace:
-    pace = Pace()
+def paced(*steps: tuple[int, float]) -> StepTimeModel:
+    pace = StepTimeModel()
     for tokens, seconds in steps:
         pace.note(tokens, seconds)
     return pace
 
 
 def test_without_a_step_nothing_is_known() -> None:
-    assert Pace().seconds(7) == 0
+    assert StepTimeModel().seconds(7) == 0
 
 
 def test_between_two_sizes_it_is_interpolated_and_beyond_them_in_proportion() -> None:

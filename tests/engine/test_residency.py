@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quintet.engine.adapters.eviction import Residency
+from quintet.engine.adapters.eviction import AdapterCache
 from quintet.engine.engine import MixedEngine
 from quintet.engine.interface import Adapter, Request
 from quintet.engine.types import Prepared
@@ -28,37 +28,37 @@ class Company:
     """Requests of experts over the accounts alone: they ask, are let in, end; what is to be read arrives in time."""
 
     def __init__(self, budget: int, sizes: Mapping[str, int]) -> None:
-        self.residency = Residency(budget)
-        self.residency.sizes.update(sizes)
+        self.cache = AdapterCache(budget)
+        self.cache.sizes.update(sizes)
         self.waiting: list[str] = []
         self.running: Counter[str] = Counter()
         self.reading: list[str] = []
         self.left: list[str] = []
 
     def ask(self, digest: str) -> None:
-        if self.residency.use(digest) is None:
+        if self.cache.use(digest) is None:
             self.waiting.append(digest)
         else:
             self.running[digest] += 1
 
-    def turn(self) -> None:
+    def poll(self) -> None:
         used = +self.running
-        moves = self.residency.plan(dict.fromkeys(self.waiting), used)
-        assert not used.keys() & set(moves.leave)
-        assert self.residency.bytes <= self.residency.budget
-        self.left += moves.leave
-        self.reading += moves.read
-        for digest in moves.ready:
+        eviction = self.cache.plan(dict.fromkeys(self.waiting), used)
+        assert not used.keys() & set(eviction.evict)
+        assert self.cache.bytes <= self.cache.budget
+        self.left += eviction.evict
+        self.reading += eviction.load
+        for digest in eviction.loaded:
             self.running[digest] += self.waiting.count(digest)
             self.waiting = [each for each in self.waiting if each != digest]
 
     def arrive(self) -> None:
         if self.reading:
-            self.residency.arrive(self.reading.pop(0), 0)
+            self.cache.arrive(self.reading.pop(0), 0)
 
     def settle(self) -> None:
         for _ in range(8):
-            self.turn()
+            self.poll()
             self.arrive()
 
 
@@ -74,11 +74,11 @@ def company(budget: int = 3, running: str = "", **sizes: int) -> Company:
 def test_the_least_recently_used_that_nobody_uses_leaves_first() -> None:
     made = company(running="abc")
     made.running.clear()
-    made.residency.use("a")
+    made.cache.use("a")
     made.ask("d")
     made.settle()
     assert made.left == ["b"]
-    assert made.residency.loaded == {"a", "c", "d"}
+    assert made.cache.loaded == {"a", "c", "d"}
 
 
 def test_as_many_leave_as_the_one_that_comes_needs() -> None:
@@ -93,12 +93,12 @@ def test_whoever_is_used_stays_and_takes_no_more_requests_when_others_wait_for_i
     made = company(running="abc")
     made.ask("d")
     made.settle()
-    assert made.residency.loaded == {"a", "b", "c"}
+    assert made.cache.loaded == {"a", "b", "c"}
     made.ask("a")
     made.ask("b")
     assert made.waiting == ["d", "a"]
     made.running["a"] = 0
-    made.turn()
+    made.poll()
     assert (made.left, made.reading) == (["a"], ["d"])
 
 
@@ -116,10 +116,10 @@ def test_the_first_to_be_idle_leaves_even_when_another_was_to() -> None:
 def test_when_nobody_waits_any_more_all_take_requests_again() -> None:
     made = company(running="abc")
     made.ask("d")
-    made.turn()
+    made.poll()
     made.ask("a")
     made.waiting.remove("d")
-    made.turn()
+    made.poll()
     assert made.running["a"] == 2
 
 
@@ -129,23 +129,23 @@ def test_what_fits_beside_one_that_waits_need_not_wait() -> None:
         made.ask(digest)
     made.settle()
     # When a has left there is room for c, d and b; with e, c would have to wait for b too.
-    assert made.residency.loaded == {"a", "b", "d"}
+    assert made.cache.loaded == {"a", "b", "d"}
     made.running["a"] = 0
     made.settle()
-    assert made.residency.loaded == {"b", "c", "d"}
+    assert made.cache.loaded == {"b", "c", "d"}
     made.running.clear()
     made.settle()
-    assert made.residency.loaded == {"c", "e"}
+    assert made.cache.loaded == {"c", "e"}
 
 
 def test_small_ones_that_come_and_go_do_not_keep_a_large_one_out() -> None:
     made = company(4, "abcd", h=4)
     made.ask("h")
-    for turn in range(40):
-        made.ask("efgabcd"[turn % 7])
-        made.turn()
+    for poll in range(40):
+        made.ask("efgabcd"[poll % 7])
+        made.poll()
         made.arrive()
-        made.running["abcdefg"[turn % 7]] = 0
+        made.running["abcdefg"[poll % 7]] = 0
         if made.running["h"]:
             return
     raise AssertionError("the large one never came")
@@ -155,28 +155,28 @@ def test_all_who_wait_get_room_at_once_when_there_is_enough_to_leave() -> None:
     made = company(running="abc")
     for digest in "def":
         made.ask(digest)
-    made.turn()
+    made.poll()
     made.running.clear()
-    made.turn()
+    made.poll()
     assert made.reading == ["d", "e", "f"]
 
 
 def test_whoever_is_larger_than_the_budget_is_named_and_stands_in_nobodys_way() -> None:
-    accounts = Residency(3)
+    accounts = AdapterCache(3)
     accounts.sizes.update(a=4, b=3)
-    moves = accounts.plan(["a", "b"], ())
-    assert (moves.too_large, moves.read) == (["a"], ["b"])
+    eviction = accounts.plan(["a", "b"], ())
+    assert (eviction.rejected, eviction.load) == (["a"], ["b"])
 
 
 def test_one_that_is_larger_than_it_seemed_is_given_room_again() -> None:
     made = company(running="abc")
     made.running.clear()
     made.ask("d")
-    made.turn()
-    assert not made.residency.fits("d", 3)
-    made.turn()
+    made.poll()
+    assert not made.cache.fits("d", 3)
+    made.poll()
     assert made.left == ["a", "b", "c"]
-    assert made.residency.fits("d", 3)
+    assert made.cache.fits("d", 3)
 
 
 @settings(max_examples=200, deadline=None)
@@ -198,16 +198,16 @@ def test_whatever_happens_the_budget_holds_and_everybody_is_served(
         elif kind == "cancel" and made.waiting:
             made.waiting.pop(which % len(made.waiting))
         elif kind == "turn":
-            made.turn()
+            made.poll()
         elif kind == "arrive":
             made.arrive()
         elif kind == "fail" and made.reading:
             failed = made.reading.pop()
-            made.residency.give_up(failed)
-            made.residency.sizes[failed] = 2
+            made.cache.give_up(failed)
+            made.cache.sizes[failed] = 2
             made.waiting = [each for each in made.waiting if each != failed]
     for _ in range(2 * len(happenings) + 2):
-        made.turn()
+        made.poll()
         made.arrive()
         made.running.clear()
     assert not made.waiting
@@ -224,7 +224,7 @@ def test_a_flood_of_others_keeps_nobody_waiting_for_long(seed: int, budget: int)
         for digest in "abcdef":
             if made.running[digest] + made.waiting.count(digest) < 3 and random.random() < 0.5:
                 made.ask(digest)
-        made.turn()
+        made.poll()
         made.arrive()
         begun.append(made.running - before)
         ended = begun[-10] if len(begun) >= 10 else Counter()
@@ -245,8 +245,8 @@ class WeighingRunner(FakeRunner):
     def __init__(self, budget: int, sizes: Mapping[str, int] | None = None, *, slow_steps: bool = False) -> None:
         sizes = dict.fromkeys(ADAPTERS, 1) | dict(sizes or {})
         before = slow if slow_steps else lambda _: None
-        super().__init__(64, virtual=VIRTUAL, sizes=sizes, expert_memory=budget, before_step=before)
-        self.read: list[str] = []
+        super().__init__(64, num_virtual_tokens=VIRTUAL, sizes=sizes, expert_memory=budget, before_step=before)
+        self.load: list[str] = []
         self.held = 0
         self.most_held = 0
         self.freed_by: set[str] = set()
@@ -256,7 +256,7 @@ class WeighingRunner(FakeRunner):
 
     def prepare(self, adapter: Adapter) -> Prepared:
         prepared = super().prepare(adapter)
-        self.read.append(adapter.digest)
+        self.load.append(adapter.digest)
         self._hold(prepared.bytes)
         weakref.finalize(prepared, self._hold, -prepared.bytes)
         self.gate.wait(5)
@@ -308,7 +308,7 @@ def test_many_more_experts_than_fit_all_answer_as_alone() -> None:
             asked = [request(name) for name in (*ADAPTERS, None)]
             assert await asyncio.gather(*(answer(engine, each) for each in asked)) == [alone(each) for each in asked]
         status = engine.status
-        assert (status.loads, status.loads - status.evictions, status.expert_bytes) == (len(runner.read), 3, 3)
+        assert (status.loads, status.loads - status.evictions, status.expert_bytes) == (len(runner.load), 3, 3)
         assert status.loaded == set(runner.loaded)
         assert runner.most_held == status.expert_memory == 3
 
@@ -323,7 +323,7 @@ def test_two_who_want_one_expert_have_it_read_once() -> None:
             assert await each == alone(request("a"))
         await loading
         await engine.load(ADAPTERS["a"])
-        assert runner.read == ["a"]
+        assert runner.load == ["a"]
 
     runner = WeighingRunner(3)
     run(use, runner)
@@ -333,7 +333,7 @@ def test_others_go_on_while_an_expert_is_read() -> None:
     async def use(engine: MixedEngine) -> None:
         runner.gate.clear()
         waiting = begin(engine, request("a"))
-        await until(lambda: runner.read == ["a"])
+        await until(lambda: runner.load == ["a"])
         assert await answer(engine, request(None)) == alone(request(None))
         assert not waiting.done()
         runner.gate.set()
@@ -348,14 +348,14 @@ def test_whoever_is_asked_stays_until_its_answers_are_whole() -> None:
         running = begin(engine, request("a", 60))
         await until(lambda: engine.status.running == 1)
         other = begin(engine, request("b"))
-        await until(lambda: "a" in engine._residency._leaving)
+        await until(lambda: "a" in engine._cache._leaving)
         queued = begin(engine, request("a"))
         await until(lambda: engine.status.waiting == 2)
         assert engine.status.loaded == {"a"}
         assert await other == alone(request("b"))
         assert running.done()
         assert [await running, await queued] == [alone(request("a", 60)), alone(request("a"))]
-        assert runner.read == ["a", "b", "a"]
+        assert runner.load == ["a", "b", "a"]
 
     runner = WeighingRunner(1, slow_steps=True)
     run(use, runner)
@@ -396,7 +396,7 @@ def test_an_expert_larger_than_the_budget_is_refused_with_both_numbers_and_stops
         assert await asked[1] == alone(request("b"))
         with pytest.raises(ModelError, match=r"9\.0 MB"):
             await engine.load(ADAPTERS["a"])
-        assert runner.read == ["b"]
+        assert runner.load == ["b"]
 
     runner = WeighingRunner(5_000_000, {"a": 9_000_000})
     run(use, runner)
@@ -412,7 +412,7 @@ def test_one_that_turns_out_larger_than_measured_has_room_made_and_is_read_again
             await answer(engine, request(name))
         assert await answer(engine, request("d")) == alone(request("d"))
         assert engine.status.loaded == {"c", "d"}
-        assert runner.read == ["a", "b", "c", "d", "d"]
+        assert runner.load == ["a", "b", "c", "d", "d"]
         with pytest.raises(ModelError, match="takes"):
             await answer(engine, request("e"))
 
@@ -427,7 +427,7 @@ def test_a_request_that_is_cancelled_before_its_expert_came_leaves_no_trace(when
         await until(lambda: engine.status.running == 1)
         runner.gate.clear()
         cancelled = begin(engine, request("b"))
-        await until(lambda: runner.read == ["a", "b"] if when == "reading" else engine.status.waiting == 1)
+        await until(lambda: runner.load == ["a", "b"] if when == "reading" else engine.status.waiting == 1)
         cancelled.cancel()
         with pytest.raises(asyncio.CancelledError):
             await cancelled
@@ -445,14 +445,14 @@ def test_who_comes_back_while_the_expert_is_still_being_read_has_it_read_once() 
     async def use(engine: MixedEngine) -> None:
         runner.gate.clear()
         cancelled = begin(engine, request("a"))
-        await until(lambda: runner.read == ["a"])
+        await until(lambda: runner.load == ["a"])
         cancelled.cancel()
         await until(lambda: engine.status.waiting == 0)
         again = begin(engine, request("a"))
         await until(lambda: engine.status.waiting == 1)
         runner.gate.set()
         assert await again == alone(request("a"))
-        assert runner.read == ["a"]
+        assert runner.load == ["a"]
 
     runner = WeighingRunner(1)
     run(use, runner)
@@ -557,7 +557,7 @@ def test_a_closed_engine_fails_those_who_wait_for_an_expert() -> None:
         engine = MixedEngine(runner)
         runner.gate.clear()
         asked = [asyncio.ensure_future(answer(engine, request("a"))), asyncio.ensure_future(engine.load(ADAPTERS["b"]))]
-        await until(lambda: runner.read == ["a"])
+        await until(lambda: runner.load == ["a"])
         closing = asyncio.ensure_future(engine.close())
         results = await asyncio.gather(*asked, return_exceptions=True)
         assert all(isinstance(result, EngineStoppedError) for result in results)
@@ -592,7 +592,7 @@ def test_clients_of_many_experts_that_come_and_go_are_all_served_within_the_budg
         await asyncio.gather(*(client(engine, number) for number in range(80)))
         await until(lambda: engine.status.expert_bytes == runner.held)
         status = engine.status
-        assert (status.waiting, status.running, engine._readers) == (0, 0, {})
+        assert (status.waiting, status.running, engine._streams) == (0, 0, {})
         assert status.evictions > 0
         assert runner.most_held <= 6
         assert runner.freed_by == {"expert-reader_0"}

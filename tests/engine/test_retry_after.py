@@ -2,8 +2,8 @@
 
 import pytest
 
-from quintet.engine.interface import Sampling
-from quintet.engine.scheduling.block_manager import KVCache
+from quintet.engine.interface import SamplingParams
+from quintet.engine.scheduling.block_manager import BlockManager
 from quintet.engine.scheduling.retry_after import LONGEST_SECONDS, RetryAfterEstimator
 from quintet.engine.scheduling.scheduler import Scheduler
 from quintet.engine.scheduling.sequence import Sequence
@@ -68,13 +68,13 @@ def test_nobody_is_told_to_wait_longer_than_they_would_believe() -> None:
 
 
 def test_refusals_of_a_full_queue_say_when_to_come_back_one_after_the_other() -> None:
-    scheduler = Scheduler(KVCache(8, 4), max_queue=2)
+    scheduler = Scheduler(BlockManager(8, 4), max_queue=2)
 
     def refused() -> int | None:
         with pytest.raises(BusyError) as caught:
-            scheduler.add(Sequence((1,), (), 1, Sampling()))
+            scheduler.add(Sequence((1,), (), 1, SamplingParams()))
         return caught.value.retry_after
 
     for _ in range(2):
-        scheduler.add(Sequence((1,), (), 1, Sampling()))
+        scheduler.add(Sequence((1,), (), 1, SamplingParams()))
     assert [refused() for _ in range(3)] == [1, 2, 3]

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quintet.engine.interface import Adapter
-from quintet.engine.scheduling.block_manager import KVCache
-from quintet.engine.scheduling.request_queue import FairQueue
-from quintet.engine.scheduling.scheduler import PATIENCE, Scheduler, Step, split
+from quintet.engine.scheduling.block_manager import BlockManager
+from quintet.engine.scheduling.request_queue import RequestQueue
+from quintet.engine.scheduling.scheduler import MAX_SKIPS, ScheduledStep, Scheduler, split
 from quintet.engine.scheduling.sequence import Sequence, Status
 from quintet.errors import BusyError
 from tests.engine.fake_runner import FakeRunner, answer_alone, greedy
@@ -29,7 +29,7 @@ class Loop:
     answers: dict[Sequence, list[int]] = field(default_factory=dict)
     seconds: Callable[[int], float] = lambda tokens: 0.0
 
-    def step(self, now: float = 0.0) -> Step:
+    def step(self, now: float = 0.0) -> ScheduledStep:
         step = self.scheduler.plan(now)
         if step.work:
             asking = [work.sequence for work in step.work if work.chunk.wants_logits]
@@ -58,10 +58,10 @@ def make(
     step_tokens: int = 16,
     seconds: Callable[[int], float] = lambda tokens: 0.0,
 ) -> Loop:
-    runner = FakeRunner(blocks, 4, virtual=VIRTUAL)
+    runner = FakeRunner(blocks, 4, num_virtual_tokens=VIRTUAL)
     for digest in VIRTUAL:
         runner.install(digest, runner.prepare(Adapter(digest, Path(digest))))
-    cache = KVCache(runner.blocks, runner.block_size)
+    cache = BlockManager(runner.blocks, runner.block_size)
     scheduler = Scheduler(cache, max_queue=max_queue, max_running=max_running, step_tokens=step_tokens)
     return Loop(scheduler, runner, seconds=seconds)
 
@@ -75,12 +75,12 @@ def sequence(
     length: int = 4, tokens: int = 8, expert: str | None = None, first: int = 0, deadline: float | None = None
 ) -> Sequence:
     prompt = tuple((first + place) % 50 for place in range(length))
-    virtual = VIRTUAL[expert] if expert else 0
-    return Sequence(prompt, (-1,), tokens, greedy(), expert, virtual, expert or "base", deadline)
+    num_virtual_tokens = VIRTUAL[expert] if expert else 0
+    return Sequence(prompt, (-1,), tokens, greedy(), expert, num_virtual_tokens, expert or "base", deadline)
 
 
 def alone(one: Sequence) -> list[int]:
-    return answer_alone(one.expert, one.virtual, one.prompt_ids, one.limit)
+    return answer_alone(one.expert, one.num_virtual_tokens, one.prompt_ids, one.max_new_tokens)
 
 
 def check_answers(loop: Loop, asked: list[Sequence]) -> None:
@@ -221,7 +221,7 @@ def test_two_floods_get_the_same_number_of_places() -> None:
 
 
 def test_departments_that_wait_are_served_the_same_number_of_tokens() -> None:
-    queue = FairQueue(quantum=10)
+    queue = RequestQueue(quantum=10)
     for number in range(100):
         queue.append(sequence(5, expert="a", first=number))
         queue.append(sequence(20, expert="b", first=number))
@@ -280,7 +280,7 @@ def test_others_do_not_pass_for_ever_one_that_fits_only_an_empty_cache() -> None
             loop.scheduler.add(large)
         loop.step()
         if large.status is Status.FINISHED:
-            assert large.passed == PATIENCE
+            assert large.num_skips == MAX_SKIPS
             return
     raise AssertionError("the large one never ended")
 
@@ -334,9 +334,9 @@ def test_who_is_past_its_deadline_is_dropped_whether_it_waits_or_runs() -> None:
     runs, waits, patient = sequence(tokens=50, deadline=5), sequence(deadline=3), sequence(deadline=99)
     for one in (runs, waits, patient):
         loop.scheduler.add(one)
-    assert loop.step(now=2).late == ()
-    assert loop.step(now=3).late == (waits,)
-    assert loop.step(now=5).late == (runs,)
+    assert loop.step(now=2).timed_out == ()
+    assert loop.step(now=3).timed_out == (waits,)
+    assert loop.step(now=5).timed_out == (runs,)
     assert loop.scheduler.running == [patient]
 
 
@@ -364,12 +364,12 @@ def test_who_sits_a_step_out_keeps_what_it_holds() -> None:
     loop.scheduler.add(quiet)
     sat_out = 0
     while quiet.status is not Status.FINISHED:
-        held = [(one, one.computed, list(one.blocks)) for one in loop.scheduler.running]
+        held = [(one, one.num_computed_tokens, list(one.blocks)) for one in loop.scheduler.running]
         taking_part = {work.sequence for work in loop.step().work}
         sat_out += quiet in taking_part and len(taking_part) == 1
         for one, computed, blocks in held:
             if one not in taking_part:
-                assert one.computed == computed
+                assert one.num_computed_tokens == computed
                 assert one.blocks[: len(blocks)] == blocks
     assert sat_out > 3
     loop.run()
@@ -429,7 +429,9 @@ def test_whatever_comes_in_whatever_order_every_answer_is_the_one_it_would_be_al
     for happening in happenings:
         if isinstance(happening, Sequence):
             # Hypothesis may show the same one twice.
-            one = sequence(len(happening.prompt_ids), happening.limit, happening.expert, happening.prompt_ids[0])
+            one = sequence(
+                len(happening.prompt_ids), happening.max_new_tokens, happening.expert, happening.prompt_ids[0]
+            )
             if loop.scheduler.waiting < queue:
                 loop.scheduler.add(one)
                 asked.append(one)

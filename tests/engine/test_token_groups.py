@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from quintet.engine.lora.segments import LONG, Run, Sorted, group
+from quintet.engine.lora.segments import LONG, PaddedGroups, Segment, group
 
 WIDTH = 3
 NOBODY = range(0)
@@ -46,8 +46,8 @@ def test_long_runs_are_multiplied_where_they_lie_and_the_rest_at_once() -> None:
     groups = group([ROWS[0], *[ROWS[1]] * LONG, ROWS[2], ROWS[0]], WINDOW)
     assert groups is not None
     run, rest = groups.parts
-    assert run == Run(slice(1, 1 + LONG), slice(3, 6))
-    assert isinstance(rest, Sorted)
+    assert run == Segment(slice(1, 1 + LONG), slice(3, 6))
+    assert isinstance(rest, PaddedGroups)
     # Of four experts' places, two of which are those of the first, and one of the third.
     assert rest.order.tolist() == [0, 18, 0, 0, 17, 0, 0, 0]
     assert rest.places_N.tolist() == [0, 4, 1]
@@ -58,7 +58,7 @@ def test_long_runs_are_multiplied_where_they_lie_and_the_rest_at_once() -> None:
 def test_a_run_by_itself_needs_no_sorting() -> None:
     groups = group([ROWS[1]] * LONG + [NOBODY], WINDOW)
     assert groups is not None
-    assert groups.parts == [Run(slice(0, LONG), slice(3, 6))]
+    assert groups.parts == [Segment(slice(0, LONG), slice(3, 6))]
 
 
 def test_what_comes_of_a_place_that_nobody_takes_is_not_read() -> None:
@@ -73,7 +73,7 @@ def test_what_comes_of_a_place_that_nobody_takes_is_not_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "window"),
+    ("rows", "span"),
     [
         ([range(3), range(3, 8)], range(8)),
         ([range(3), range(3, 6)], range(8)),
@@ -82,5 +82,5 @@ def test_what_comes_of_a_place_that_nobody_takes_is_not_read() -> None:
     ],
     ids=["of two widths", "beside a gap", "not at a multiple", "nobody's"],
 )
-def test_rows_that_do_not_lie_evenly_are_not_grouped(rows: list[range], window: range) -> None:
-    assert group(rows, window) is None
+def test_rows_that_do_not_lie_evenly_are_not_grouped(rows: list[range], span: range) -> None:
+    assert group(rows, span) is None

@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from quintet.engine.interface import Adapter
 from quintet.engine.runner.cuda_graphs import Capture, Graph
-from quintet.engine.runner.model_runner import TorchRunner
+from quintet.engine.runner.model_runner import ModelRunner
 from quintet.engine.types import Chunk, Runner
 from quintet.errors import ModelError
 from tests.engine.recording import record
@@ -45,7 +45,7 @@ class Job:
     """A prompt on its way to its answer, as a scheduler would hold it."""
 
     expert: str | None
-    virtual: int
+    num_virtual_tokens: int
     prompt: list[int]
     count: int
     arrival: int = 0
@@ -56,10 +56,10 @@ class Job:
     def next_chunk(self, size: int) -> Chunk:
         ids = [*self.prompt, *self.answer][self.done :][:size]
         wants = self.done + len(ids) == len(self.prompt) + len(self.answer)
-        return Chunk(self.expert, tuple(ids), self.done, self.virtual, tuple(self.blocks), wants)
+        return Chunk(self.expert, tuple(ids), self.done, self.num_virtual_tokens, tuple(self.blocks), wants)
 
 
-def decode(runner: TorchRunner, jobs: Sequence[Job], seed: int = 0) -> list[list[int]]:
+def decode(runner: ModelRunner, jobs: Sequence[Job], seed: int = 0) -> list[list[int]]:
     """Answer greedily: chunks of random sizes, blocks in random order and used again, jobs that wait now and then."""
     rng = random.Random(seed)
     free = list(range(runner.blocks))
@@ -70,7 +70,7 @@ def decode(runner: TorchRunner, jobs: Sequence[Job], seed: int = 0) -> list[list
         now += 1
         chunks = [job.next_chunk(rng.choice((1, 2, 3, 9, 64))) for job in active]
         for number, (job, chunk) in enumerate(zip(active, chunks, strict=True)):
-            while len(job.blocks) * runner.block_size < job.virtual + chunk.start + len(chunk.ids):
+            while len(job.blocks) * runner.block_size < job.num_virtual_tokens + chunk.start + len(chunk.ids):
                 job.blocks.append(free.pop())
             chunks[number] = replace(chunk, blocks=tuple(job.blocks))
         ids = runner.step(chunks).argmax(-1).tolist()
@@ -90,24 +90,24 @@ class Served:
 
     base: Path
     experts: dict[str | None, Path | None]
-    runner: TorchRunner
-    virtual: dict[str | None, int]
+    runner: ModelRunner
+    num_virtual_tokens: dict[str | None, int]
     expected: Callable[[str | None, int], list[int]]
 
     def job(self, expert: str | None, prompt: int, count: int = ANSWER, arrival: int = 0) -> Job:
-        return Job(expert, self.virtual[expert], PROMPTS[prompt], count, arrival)
+        return Job(expert, self.num_virtual_tokens[expert], PROMPTS[prompt], count, arrival)
 
 
 def serve(folder: Path, base: str, kinds: Sequence[str], capture: Capture | None = None) -> Served:
     source = make_base(folder / "base", base)
     experts: dict[str | None, Path | None] = {None: None}
-    runner = TorchRunner(str(source), "cpu", blocks=512, block_size=BLOCK_SIZE, capture=capture)
-    virtual: dict[str | None, int] = {None: 0}
+    runner = ModelRunner(str(source), "cpu", blocks=512, block_size=BLOCK_SIZE, capture=capture)
+    num_virtual_tokens: dict[str | None, int] = {None: 0}
     for kind in kinds:
         path = experts[kind] = make_expert(folder / kind, source, kind)
-        virtual[kind] = runner.load(Adapter(kind, path))
+        num_virtual_tokens[kind] = runner.load(Adapter(kind, path))
     expected = cache(lambda expert, prompt: generate(source, experts[expert], PROMPTS[prompt]))
-    return Served(source, experts, runner, virtual, expected)
+    return Served(source, experts, runner, num_virtual_tokens, expected)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,9 @@ def test_an_expert_alone_answers_as_its_own_model_does(served: Served, expert: s
 @pytest.mark.parametrize("seed", range(12))
 def test_a_mixture_of_experts_answers_as_each_alone(served: Served, seed: int) -> None:
     rng = random.Random(seed)
-    picked = [(rng.choice(list(served.virtual)), rng.randrange(len(PROMPTS))) for _ in range(rng.randint(2, 12))]
+    picked = [
+        (rng.choice(list(served.num_virtual_tokens)), rng.randrange(len(PROMPTS))) for _ in range(rng.randint(2, 12))
+    ]
     jobs = [served.job(*pick, count=rng.randint(1, ANSWER), arrival=rng.randint(0, 30)) for pick in picked]
     for (expert, prompt), answer in zip(picked, decode(served.runner, jobs, seed), strict=True):
         assert answer == served.expected(expert, prompt)[: len(answer)]
@@ -136,7 +138,7 @@ def test_a_mixture_of_experts_answers_as_each_alone(served: Served, seed: int) -
 @pytest.mark.parametrize("base", [name for name in BASES if name != "llama"])
 def test_every_architecture_answers_alone_and_mixed(tmp_path: Path, base: str) -> None:
     served = serve(tmp_path, base, OF_EVERY_BASE)
-    picked = [(expert, prompt) for expert in served.virtual for prompt in (0, 2)]
+    picked = [(expert, prompt) for expert in served.num_virtual_tokens for prompt in (0, 2)]
     for number, pick in enumerate(picked):
         assert decode(served.runner, [served.job(*pick)], number) == [served.expected(*pick)], pick
     jobs = [served.job(*pick, arrival=number * 2) for number, pick in enumerate(picked)]
@@ -155,7 +157,9 @@ def test_recorded_steps_answer_as_each_expert_alone(
 ) -> None:
     rng = random.Random(seed)
     runs = _counted_runs(monkeypatch)
-    picked = [(rng.choice(list(recorded.virtual)), rng.randrange(len(PROMPTS))) for _ in range(rng.randint(2, 12))]
+    picked = [
+        (rng.choice(list(recorded.num_virtual_tokens)), rng.randrange(len(PROMPTS))) for _ in range(rng.randint(2, 12))
+    ]
     jobs = [recorded.job(*pick, arrival=rng.randint(0, 30)) for pick in picked]
     assert decode(recorded.runner, jobs, seed) == [recorded.expected(*pick) for pick in picked]
     assert len(runs) > 10
@@ -167,7 +171,7 @@ def test_recorded_steps_of_every_architecture_answer_as_its_own_model(
 ) -> None:
     runs = _counted_runs(monkeypatch)
     served = serve(tmp_path, base, ["lora"], record)
-    for expert in served.virtual:
+    for expert in served.num_virtual_tokens:
         assert decode(served.runner, [served.job(expert, 2)]) == [served.expected(expert, 2)]
     assert len(runs) > 10
 
@@ -177,7 +181,7 @@ def test_an_expert_that_comes_after_steps_were_recorded_is_heard(tmp_path: Path)
     decode(served.runner, [served.job("lora", 1)])
     for number, kind in enumerate(["rslora", "ia3", "lora, many ranks"]):
         path = served.experts[kind] = make_expert(tmp_path / kind, served.base, kind)
-        served.virtual[kind] = served.runner.load(Adapter(kind, path))
+        served.num_virtual_tokens[kind] = served.runner.load(Adapter(kind, path))
         picked = [(kind, 1), ("lora", 1)]
         jobs = [served.job(*pick) for pick in picked]
         assert decode(served.runner, jobs, number) == [served.expected(*pick) for pick in picked]
@@ -205,13 +209,13 @@ def test_more_architectures_answer_as_bare_bases(tmp_path: Path, base: str) -> N
 
 @pytest.mark.parametrize("expert", [None, "lora", "prefix", "prompt"])
 def test_a_sequence_may_begin_in_blocks_that_another_computed(served: Served, expert: str | None) -> None:
-    virtual, prompt = served.virtual[expert], PROMPTS[2]
-    shared = (virtual + 10) // BLOCK_SIZE
-    start = shared * BLOCK_SIZE - virtual
-    first = tuple(range(100, 100 + (virtual + len(prompt)) // BLOCK_SIZE + 1))
+    num_virtual_tokens, prompt = served.num_virtual_tokens[expert], PROMPTS[2]
+    shared = (num_virtual_tokens + 10) // BLOCK_SIZE
+    start = shared * BLOCK_SIZE - num_virtual_tokens
+    first = tuple(range(100, 100 + (num_virtual_tokens + len(prompt)) // BLOCK_SIZE + 1))
     second = (*first[:shared], *range(200, 210))
-    whole = served.runner.step([Chunk(expert, tuple(prompt), 0, virtual, first, True)])
-    rest = served.runner.step([Chunk(expert, tuple(prompt[start:]), start, virtual, second, True)])
+    whole = served.runner.step([Chunk(expert, tuple(prompt), 0, num_virtual_tokens, first, True)])
+    rest = served.runner.step([Chunk(expert, tuple(prompt[start:]), start, num_virtual_tokens, second, True)])
     torch.testing.assert_close(rest, whole)
 
 
@@ -226,7 +230,7 @@ def test_what_can_share_a_forward_shares_it(served: Served, monkeypatch: pytest.
     assert shared < len(SHARED)
 
 
-def _counting(runner: TorchRunner, forwards: list[int]) -> Callable[[Any], Any]:
+def _counting(runner: ModelRunner, forwards: list[int]) -> Callable[[Any], Any]:
     forward = runner._forward
 
     def counted(group: Sequence[Chunk]) -> Any:
@@ -285,12 +289,12 @@ def test_an_unloaded_expert_is_gone_and_can_come_back(served: Served, kind: str)
     path = served.experts[kind]
     assert path is not None
     adapter = Adapter("again", path)
-    virtual = served.runner.load(adapter)
-    assert served.runner.load(adapter) == virtual
-    job = Job("again", virtual, PROMPTS[1], ANSWER)
+    num_virtual_tokens = served.runner.load(adapter)
+    assert served.runner.load(adapter) == num_virtual_tokens
+    job = Job("again", num_virtual_tokens, PROMPTS[1], ANSWER)
     assert decode(served.runner, [job]) == [served.expected(kind, 1)]
     served.runner.unload("again")
-    chunk = Chunk("again", (1,), 0, virtual, tuple(range(8)), True)
+    chunk = Chunk("again", (1,), 0, num_virtual_tokens, tuple(range(8)), True)
     with pytest.raises(ModelError, match="again is not loaded"):
         served.runner.step([chunk])
     served.runner.load(adapter)
@@ -364,9 +368,9 @@ def test_an_expert_of_another_base_is_refused(served: Served, tmp_path: Path, ki
 @pytest.mark.parametrize("name", REFUSED_BASES)
 def test_a_base_that_attends_in_another_way_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ModelError, match="the engine of transformers' own generate"):
-        TorchRunner(str(make_base(tmp_path, name)), "cpu")
+        ModelRunner(str(make_base(tmp_path, name)), "cpu")
 
 
 def test_without_a_number_of_blocks_there_are_some_for_a_full_context(served: Served) -> None:
-    runner = TorchRunner(str(served.base), "cpu")
+    runner = ModelRunner(str(served.base), "cpu")
     assert 160 // 16 <= runner.blocks <= 256 * 160 // 16

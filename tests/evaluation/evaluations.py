@@ -5,6 +5,7 @@ from quintet.evaluation.results import (
     BASE,
     EXPERT,
     LIVE,
+    AnswerText,
     ClassScores,
     Comparison,
     Evaluation,
@@ -14,7 +15,6 @@ from quintet.evaluation.results import (
     LabelScores,
     Outcomes,
     Preferences,
-    Said,
     Verdict,
 )
 
@@ -26,8 +26,8 @@ FAILED = Verdict("better-than-live", False, -0.0213, 0.01, "Token F1 is not abov
 NAMES = {BASE: "base", LIVE: "hr@2", EXPERT: "hr@3"}
 
 
-def said(text: str, reference: str, ended: bool = True) -> Said:
-    return Said(text, len(text.split()), ended, {"f1": token_f1(text, reference)})
+def said(text: str, reference: str, ended: bool = True) -> AnswerText:
+    return AnswerText(text, len(text.split()), ended, {"f1": token_f1(text, reference)})
 
 
 def item(question: str, reference: str, ended: bool = True, **answers: str) -> Item:

@@ -15,7 +15,7 @@ from quintet.chat import ChatTranslator
 from quintet.errors import ExportError
 from quintet.export.formats import Dtype
 from quintet.export.llama_cpp import write_gguf
-from quintet.export.llama_cpp_vocabulary import SPLITTINGS, TokenType, Vocabulary, read_vocabulary
+from quintet.export.llama_cpp_vocabulary import SPLITTINGS, GGUFVocabulary, TokenType, read_vocabulary
 from quintet.messages import Message
 from tests.conftest import FACTS
 
@@ -48,7 +48,7 @@ def like_llama2(prefix: bool = True, scheme: str | None = None) -> PreTrainedTok
     return wrap(Tokenizer.from_str(json.dumps(values)), unk_token="<unk>", bos_token="<s>", eos_token="</s>")
 
 
-def merged_as_llama_cpp_does(text: str, found: Vocabulary) -> list[int]:
+def merged_as_llama_cpp_does(text: str, found: GGUFVocabulary) -> list[int]:
     """SentencePiece's merging, as llama.cpp does it: the pair whose token has the highest score first, then bytes."""
     ids = {token: id_ for id_, token in enumerate(found.tokens)}
     symbols = list(("▁" if found.has_space_prefix else "") + text.replace(" ", "▁"))
@@ -64,7 +64,7 @@ def merged_as_llama_cpp_does(text: str, found: Vocabulary) -> list[int]:
     ]
 
 
-def read_as_llama_cpp_does(text: str, found: Vocabulary) -> list[int]:
+def read_as_llama_cpp_does(text: str, found: GGUFVocabulary) -> list[int]:
     """Special tokens by themselves, and what is between them one by one."""
     ids = {token: id_ for id_, token in enumerate(found.tokens)}
     parts = re.split("(<s>|</s>)", text)

@@ -13,8 +13,8 @@ from transformers.pytorch_utils import Conv1D
 
 from quintet.engine.adapters.loader import load_paged, read_expert
 from quintet.engine.engine import MixedEngine
-from quintet.engine.interface import Adapter, Request, Sampling
-from quintet.engine.runner.model_runner import TorchRunner
+from quintet.engine.interface import Adapter, Request, SamplingParams
+from quintet.engine.runner.model_runner import ModelRunner
 from quintet.errors import ExportError
 from quintet.export.low_rank import Fit, check_rank, cut, decompose, write_adapter
 from quintet.models.base_model import load_model
@@ -143,11 +143,11 @@ def test_with_all_ranks_the_delta_answers_as_the_full_model_token_for_token(tmp_
 
 def answers(base: Path, experts: list[Path | None]) -> list[list[int | None]]:
     """Answer the prompt by each of the experts at once, in the engine."""
-    engine = MixedEngine(TorchRunner(str(base), "cpu"))
+    engine = MixedEngine(ModelRunner(str(base), "cpu"))
 
     async def ask(expert: Path | None) -> list[int | None]:
         adapter = None if expert is None else Adapter(str(expert), expert)
-        sampling = Sampling(max_tokens=64, temperature=0)
+        sampling = SamplingParams(max_tokens=64, temperature=0)
         return [token.id async for token in engine.generate(Request(tuple(PROMPT), (-1,), sampling, adapter))]
 
     async def ask_all() -> list[list[int | None]]:

@@ -10,12 +10,12 @@ from quintet.errors import ExportError
 from quintet.export import exporting, merged, proof
 from quintet.export.exporting import export
 from quintet.export.formats import Dtype, Format
-from quintet.export.proof import BOUNDS, Bound, Proof, Worth
+from quintet.export.proof import BOUNDS, Bound, Proof, ProvenAnswers
 from tests.export.conftest import Trained
 
 
 def worth(f1: float, perplexity: float) -> Proof:
-    return Proof(100, 0.9, Worth(0.8, 2.0), Worth(f1, perplexity), Bound(f1=0.01, perplexity=0.01))
+    return Proof(100, 0.9, ProvenAnswers(0.8, 2.0), ProvenAnswers(f1, perplexity), Bound(f1=0.01, perplexity=0.01))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from quintet.config import Project
 from quintet.errors import BudgetError, ConfigError, RegistryError, RequestError
 from quintet.registry import database
 from quintet.registry.audit import read_acts, read_key_acts
-from quintet.registry.budgets import Budget, give_back, parse_budget, spend
+from quintet.registry.budgets import Budget, parse_budget, refund, spend
 from quintet.registry.database import close_engines, database_url, reading, writing
 from quintet.registry.keys import any_keys, check_key, create_key, list_keys, revoke_key
 from quintet.registry.tables import Table
@@ -168,8 +168,8 @@ def test_what_is_no_budget_is_refused_as_it_was_written(written: str) -> None:
 
 def test_what_is_spent_is_counted_until_there_is_no_more(project: Project) -> None:
     key_id = budgeted(project, "100 tokens/day")
-    (standing,) = spend(project, key_id, {"tokens": 60}, NOON)
-    assert (standing.remaining, standing.seconds_left(NOON)) == (40, DAY / 2)
+    (usage,) = spend(project, key_id, {"tokens": 60}, NOON)
+    assert (usage.remaining, usage.seconds_left(NOON)) == (40, DAY / 2)
     with pytest.raises(BudgetError, match="100 tokens/day; 60 are used or set aside, and this takes 41 more") as caught:
         spend(project, key_id, {"tokens": 41}, NOON)
     assert caught.value.retry_after == DAY / 2
@@ -216,11 +216,11 @@ def test_a_clock_that_is_behind_does_not_open_the_old_period_again(project: Proj
 
 def test_what_was_not_used_is_given_back_to_the_period_that_it_came_from(project: Project) -> None:
     key_id = budgeted(project, "100/minute", "1k/day")
-    standings = spend(project, key_id, {"tokens": 80}, NOON)
-    give_back(project, key_id, 30, standings)
+    usages = spend(project, key_id, {"tokens": 80}, NOON)
+    refund(project, key_id, 30, usages)
     assert used(project, key_id) == [50, 50]
     spend(project, key_id, {"tokens": 100}, NOON + 60)
-    give_back(project, key_id, 50, standings)
+    refund(project, key_id, 50, usages)
     assert used(project, key_id) == [100, 100]
 
 

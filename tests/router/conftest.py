@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 
 from quintet.router.fitting import fit_router
-from quintet.router.questions import Question, Questions
+from quintet.router.questions import LabelledQuestion, Questions
 from quintet.router.router import Router
 
 SUBJECTS = {
@@ -19,9 +19,9 @@ UNSEEN_WORDINGS = ("I have a question on {}.", "Can somebody explain {} to me?")
 DEPARTMENTS = tuple(SUBJECTS)
 
 
-def _ask(wordings: tuple[str, ...]) -> Iterator[Question]:
+def _ask(wordings: tuple[str, ...]) -> Iterator[LabelledQuestion]:
     for name, subjects in SUBJECTS.items():
-        yield from (Question(wording.format(subject), name) for subject, wording in product(subjects, wordings))
+        yield from (LabelledQuestion(wording.format(subject), name) for subject, wording in product(subjects, wordings))
 
 
 @pytest.fixture(scope="package")

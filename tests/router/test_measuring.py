@@ -5,10 +5,10 @@ import pytest
 from scipy.special import logit
 
 from quintet.router.measuring import _Scored, calibration_error, measure_router
-from quintet.router.questions import Question, Questions
+from quintet.router.questions import LabelledQuestion, Questions
 from quintet.router.router import Router
 
-GENERAL = [Question("Why is the sky blue?", None), Question("How does annual leave work?", None)]
+GENERAL = [LabelledQuestion("Why is the sky blue?", None), LabelledQuestion("How does annual leave work?", None)]
 
 
 def test_every_question_is_counted_where_it_was_taken_to_belong(router: Router, questions: Questions) -> None:

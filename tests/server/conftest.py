@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from quintet.config import Project
 from quintet.engine.engine import MixedEngine
 from quintet.engine.interface import Adapter, DeviceInfo, EngineStatus, Request, Token
-from quintet.engine.runner.model_runner import TorchRunner
+from quintet.engine.runner.model_runner import ModelRunner
 from quintet.files import digest_files
 from quintet.models.base_model import base_digest
 from quintet.registry.experts import Expert, publish
@@ -159,7 +159,7 @@ def company(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Projec
 @pytest.fixture(scope="session")
 def address(company: Project) -> Iterator[str]:
     """Where the company's server runs; shared, so tests must not change what it serves."""
-    engine = MixedEngine(TorchRunner(company.config.base_model, "cpu"))
+    engine = MixedEngine(ModelRunner(company.config.base_model, "cpu"))
     with _serve(create_app(company, engine)) as url:
         yield url
 

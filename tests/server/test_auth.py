@@ -23,7 +23,7 @@ from quintet.registry import database
 from quintet.registry.budgets import parse_budget
 from quintet.registry.keys import EVERYTHING, ROLES, Role, create_key, list_keys, revoke_key
 from quintet.server.app import create_app
-from quintet.server.middleware.auth import OPEN_PATHS, administer
+from quintet.server.middleware.auth import OPEN_PATHS, require_admin
 from tests.server.conftest import MakeExpert, ScriptedEngine, Serve
 from tests.server.test_serving import ENDLESS, wait_for, with_serving
 
@@ -172,7 +172,7 @@ def test_all_else_wants_a_key_and_the_documentation_says_so(opened: Open, projec
 
 def test_a_role_is_needed_for_what_it_is_for(project: Project, serve: Serve) -> None:
     app = create_app(project, ScriptedEngine(ANSWER))
-    app.add_api_route("/admin/test", lambda: "done", dependencies=[Depends(administer)])
+    app.add_api_route("/admin/test", lambda: "done", dependencies=[Depends(require_admin)])
     admin, asker = (bearer(make_key(project, "base", roles=(role,))) for role in ROLES[::-1])
     with serve(app) as url:
         statuses = [

@@ -10,7 +10,7 @@ from quintet.engine.interface import Token
 from quintet.errors import MissingFilesError, ModelError, NotTrainedError, UnknownModelError
 from quintet.server.app import create_app
 from quintet.serving.catalog import Catalog
-from quintet.serving.live_project import Current
+from quintet.serving.live_project import LiveProject
 from tests.server.conftest import MakeExpert, ScriptedEngine, Serve
 
 
@@ -36,7 +36,7 @@ def test_opening_a_model_loads_nothing_and_warming_it_does(
     project: Project, make_expert: MakeExpert, engine: ScriptedEngine
 ) -> None:
     expert = make_expert(project)
-    catalog = Catalog(Current(project), engine)
+    catalog = Catalog(LiveProject(project), engine)
     model = asyncio.run(catalog.open("hr"))
     assert engine.loads == []
     asyncio.run(catalog.warm("hr"))
@@ -49,9 +49,9 @@ def test_the_translator_is_the_one_the_expert_was_trained_with(
 ) -> None:
     template = make_expert(project).folder / "chat_template.jinja"
     template.write_text("{{- messages[-1]['content'] -}}")
-    model = asyncio.run(Catalog(Current(project), engine).open("hr"))
+    model = asyncio.run(Catalog(LiveProject(project), engine).open("hr"))
     assert model.translator.tokenizer.chat_template == template.read_text()
-    base = asyncio.run(Catalog(Current(project), engine).open("base"))
+    base = asyncio.run(Catalog(LiveProject(project), engine).open("base"))
     assert base.translator.tokenizer.chat_template != template.read_text()
 
 
@@ -60,14 +60,14 @@ def test_an_expert_of_another_base_is_refused(
 ) -> None:
     make_expert(project, base="0123456789abcdef")
     with pytest.raises(ModelError, match=r"trained on the base .*0123456789ab.* quintet train hr"):
-        asyncio.run(Catalog(Current(project), engine).open("hr"))
+        asyncio.run(Catalog(LiveProject(project), engine).open("hr"))
 
 
 def test_the_path_of_a_missing_file_is_named(project: Project, make_expert: MakeExpert, engine: ScriptedEngine) -> None:
     gone = make_expert(project).folder / "adapter_model.safetensors"
     gone.unlink()
     with pytest.raises(MissingFilesError, match=str(gone)):
-        asyncio.run(Catalog(Current(project), engine).open("hr"))
+        asyncio.run(Catalog(LiveProject(project), engine).open("hr"))
 
 
 def test_an_expert_that_is_loaded_outlives_its_files(
@@ -76,7 +76,7 @@ def test_an_expert_that_is_loaded_outlives_its_files(
     expert = make_expert(project)
 
     async def open_before_and_after() -> None:
-        catalog = Catalog(Current(project), engine)
+        catalog = Catalog(LiveProject(project), engine)
         await catalog.warm("hr")
         (expert.folder / "adapter_model.safetensors").unlink()
         assert (await catalog.open("hr")).expert_name == "hr@1"
@@ -90,9 +90,9 @@ def test_a_name_that_means_nothing_is_unknown(
 ) -> None:
     make_expert(project)
     with pytest.raises(UnknownModelError):
-        Catalog(Current(project), engine).find(name)
+        Catalog(LiveProject(project), engine).find(name)
 
 
 def test_a_department_without_an_expert_is_not_trained(project: Project, engine: ScriptedEngine) -> None:
     with pytest.raises(NotTrainedError, match="quintet train hr"):
-        Catalog(Current(project), engine).find("hr")
+        Catalog(LiveProject(project), engine).find("hr")

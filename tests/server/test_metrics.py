@@ -15,12 +15,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from quintet.config import BASE, Project
 from quintet.engine.engine import MixedEngine
-from quintet.engine.interface import Engine, Request, Sampling, Token
-from quintet.engine.runner.model_runner import TorchRunner
+from quintet.engine.interface import Engine, Request, SamplingParams, Token
+from quintet.engine.runner.model_runner import ModelRunner
 from quintet.errors import BusyError
 from quintet.registry.keys import create_key
 from quintet.server.app import create_app
-from quintet.serving.live_project import Current
+from quintet.serving.live_project import LiveProject
 from quintet.serving.observability.metrics import Metrics
 from quintet.serving.request_record import Generation
 from quintet.serving.tracking import track
@@ -95,9 +95,9 @@ def test_an_answer_is_counted_and_timed_for_its_department(served: Project) -> N
 
 def test_the_real_engine_says_when_it_begins_and_what_its_cache_holds(served: Project) -> None:
     async def ask() -> tuple[str, str, str]:
-        engine = MixedEngine(TorchRunner(served.config.base_model, "cpu"))
-        metrics = Metrics(Current(served), lambda: engine.status)
-        request = Request(tuple(range(3, 103)), (), Sampling(4, 0), department="hr")
+        engine = MixedEngine(ModelRunner(served.config.base_model, "cpu"))
+        metrics = Metrics(LiveProject(served), lambda: engine.status)
+        request = Request(tuple(range(3, 103)), (), SamplingParams(4, 0), department="hr")
         before = metrics.text()
         tokens = generate(engine, metrics, request)
         await anext(tokens)
@@ -123,10 +123,10 @@ def test_the_real_engine_says_when_it_begins_and_what_its_cache_holds(served: Pr
 def test_who_waits_is_not_said_to_run(served: Project) -> None:
     async def ask() -> str:
         engine = ScriptedEngine([Token(40)], pause=10)
-        metrics = Metrics(Current(served), lambda: engine.status)
-        answering = generate(engine, metrics, Request((1,), (), Sampling(), department="hr"))
+        metrics = Metrics(LiveProject(served), lambda: engine.status)
+        answering = generate(engine, metrics, Request((1,), (), SamplingParams(), department="hr"))
         await anext(answering)
-        waiting = asyncio.create_task(anext(generate(Stuck([]), metrics, Request((1,), (), Sampling()))))
+        waiting = asyncio.create_task(anext(generate(Stuck([]), metrics, Request((1,), (), SamplingParams()))))
         await asyncio.sleep(0)
         text = metrics.text().decode()
         waiting.cancel()

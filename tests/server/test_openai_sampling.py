@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from quintet.config import Project
 from quintet.engine.engine import MixedEngine
 from quintet.engine.interface import Token
-from quintet.engine.runner.model_runner import TorchRunner
+from quintet.engine.runner.model_runner import ModelRunner
 from quintet.server.app import create_app
 from tests.server.conftest import ScriptedEngine, Serve
 
@@ -57,7 +57,7 @@ def test_several_choices_are_streamed_side_by_side(openai: OpenAI) -> None:
 
 
 def test_only_the_first_choice_computes_the_prompt(project: Project, serve: Serve) -> None:
-    engine = MixedEngine(TorchRunner(project.config.base_model, "cpu"))
+    engine = MixedEngine(ModelRunner(project.config.base_model, "cpu"))
     long = [{"role": "user", "content": "Where do I park? " * 8}]
     with serve(create_app(project, engine)) as url, OpenAI(base_url=f"{url}/v1", api_key="none") as client:
         usage = complete(client, messages=long, n=4, temperature=1).usage

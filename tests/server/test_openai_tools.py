@@ -14,7 +14,7 @@ from quintet.chat import ChatTranslator
 from quintet.config import Project
 from quintet.engine.engine import MixedEngine
 from quintet.engine.interface import Token
-from quintet.engine.runner.model_runner import TorchRunner
+from quintet.engine.runner.model_runner import ModelRunner
 from quintet.models.base_model import load_tokenizer
 from quintet.server.app import create_app
 from quintet.serving.tool_calls import CallFormat, CallReader, find_call_format
@@ -78,7 +78,7 @@ def caller(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Project
 
 @pytest.fixture(scope="module")
 def client(caller: Project, serve: Serve) -> Iterator[OpenAI]:
-    engine = MixedEngine(TorchRunner(caller.config.base_model, "cpu"))
+    engine = MixedEngine(ModelRunner(caller.config.base_model, "cpu"))
     with serve(create_app(caller, engine)) as url, OpenAI(base_url=f"{url}/v1", api_key="none") as client:
         yield client
 

@@ -12,11 +12,11 @@ import pytest
 from quintet.config import Project
 from quintet.engine.engine import MixedEngine
 from quintet.engine.interface import Token
-from quintet.engine.runner.model_runner import TorchRunner
+from quintet.engine.runner.model_runner import ModelRunner
 from quintet.registry.releases import live, pick, release
 from quintet.server.app import create_app
 from quintet.serving.catalog import Catalog
-from quintet.serving.live_project import Current
+from quintet.serving.live_project import LiveProject
 from tests.server.conftest import MakeExpert, ScriptedEngine, Serve
 from tests.server.test_serving import with_serving
 
@@ -81,10 +81,10 @@ def test_after_a_release_not_one_token_is_the_old_experts(
     make_expert(project, version=2, seed=2, released=False)
     spoken = {}
     for version in (1, 2):
-        with serve(create_app(project, MixedEngine(TorchRunner(project.config.base_model, "cpu")))) as url:
+        with serve(create_app(project, MixedEngine(ModelRunner(project.config.base_model, "cpu")))) as url:
             spoken[version] = httpx.post(f"{url}/api/infer/hr@{version}", json=query, timeout=30).json()["response"]
     assert spoken[1] != spoken[2]
-    engine = MixedEngine(TorchRunner(project.config.base_model, "cpu"))
+    engine = MixedEngine(ModelRunner(project.config.base_model, "cpu"))
     with serve(create_app(project, engine)) as url:
 
         def ask() -> str:
@@ -161,7 +161,7 @@ def test_a_release_whose_files_are_elsewhere_is_fetched_when_it_is_asked(
     there.mkdir()
     (there / "quintet.yaml").write_text(path.read_text())
     make_expert(Project.load(project.root))
-    catalog = Catalog(Current(Project.load(there)), engine)
+    catalog = Catalog(LiveProject(Project.load(there)), engine)
     (entry, _) = asyncio.run(catalog.entries())
     assert (entry.status, entry.problem) == ("not loaded", None)
     model = asyncio.run(catalog.open("hr"))

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from quintet.config import Project
 from quintet.engine.engine import MixedEngine
 from quintet.engine.interface import Request, Token
-from quintet.engine.runner.model_runner import TorchRunner
+from quintet.engine.runner.model_runner import ModelRunner
 from quintet.engine.types import Chunk
 from quintet.errors import BusyError
 from quintet.server.api.openai import stream
@@ -187,7 +187,7 @@ def test_a_stream_that_waits_is_kept_alive(project: Project, serve: Serve, monke
     assert chunks[-1].choices[0].finish_reason == "length"
 
 
-class SlowRunner(TorchRunner):
+class SlowRunner(ModelRunner):
     """Leaves a test the time to see that somebody waits."""
 
     def step(self, chunks: Sequence[Chunk]) -> torch.Tensor:

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from quintet.config import Project
 from quintet.engine.engine import MixedEngine
 from quintet.engine.interface import Token
-from quintet.engine.runner.model_runner import TorchRunner
+from quintet.engine.runner.model_runner import ModelRunner
 from quintet.errors import ModelError
 from quintet.server.app import create_app
 from quintet.serving.observability.tracing import Tracing, tracing_from_environment
@@ -55,7 +55,7 @@ def traced(
 
 
 def test_a_request_is_a_span_with_its_phases_under_it(served: Project, exporter: InMemorySpanExporter) -> None:
-    engine = MixedEngine(TorchRunner(served.config.base_model, "cpu"))
+    engine = MixedEngine(ModelRunner(served.config.base_model, "cpu"))
     spans = traced(served, engine, exporter)
     asyncio.run(engine.close())
     request = spans.pop("POST /api/{department}")

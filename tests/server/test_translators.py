@@ -8,7 +8,7 @@ import pytest
 
 from quintet.errors import ModelError
 from quintet.serving import tokenizers
-from quintet.serving.tokenizers import Translators
+from quintet.serving.tokenizers import TokenizerCache
 
 
 def folder_of(root: Path, name: str, base: Path, template: str | None = None) -> tuple[str, str]:
@@ -25,7 +25,7 @@ def folder_of(root: Path, name: str, base: Path, template: str | None = None) ->
 
 def test_experts_with_the_same_tokenizer_share_one(tmp_path: Path, tiny_base: Path) -> None:
     async def load() -> None:
-        kept = Translators()
+        kept = TokenizerCache()
         sources = [folder_of(tmp_path, str(number), tiny_base) for number in range(20)]
         found = await asyncio.gather(*(kept.of(source) for source in sources))
         assert all(each is found[0] for each in found)
@@ -39,7 +39,7 @@ def test_only_so_many_are_kept_and_one_that_left_comes_back(
     tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def load() -> None:
-        kept = Translators()
+        kept = TokenizerCache()
         a, b, c = (folder_of(tmp_path, name, tiny_base, f"{{{{- {name!r} -}}}}") for name in "abc")
         first = await kept.of(a)
         await kept.of(b)
@@ -55,7 +55,7 @@ def test_only_so_many_are_kept_and_one_that_left_comes_back(
 
 def test_one_that_is_loaded_outlives_its_files(tmp_path: Path, tiny_base: Path) -> None:
     async def load() -> None:
-        kept, source = Translators(), folder_of(tmp_path, "a", tiny_base)
+        kept, source = TokenizerCache(), folder_of(tmp_path, "a", tiny_base)
         first = await kept.of(source)
         shutil.rmtree(source[1])
         assert await kept.of(source) is first

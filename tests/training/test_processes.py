@@ -11,7 +11,7 @@ import pytest
 
 from quintet.config import Project
 from quintet.training import processes
-from quintet.training.department import Note, Step
+from quintet.training.department import Note, TrainingStep
 from quintet.training.preparation import plan_run
 from quintet.training.run import train
 from tests.conftest import write_project
@@ -28,11 +28,11 @@ def test_departments_side_by_side_become_what_they_become_one_by_one(
     project: Project, tmp_path: Path, tiny_base: Path
 ) -> None:
     plans = [plan_run(project, name) for name in ("hr", "finance")]
-    heard: list[Note | Step] = []
+    heard: list[Note | TrainingStep] = []
     futures = processes.train_side_by_side(project, plans, heard.append, 2, force=False, resume=False)
     experts = [future.result() for future in futures]
     assert [expert.name for expert in experts] == ["hr@1", "finance@1"]
-    assert {told.department for told in heard if isinstance(told, Step)} == {"hr", "finance"}
+    assert {told.department for told in heard if isinstance(told, TrainingStep)} == {"hr", "finance"}
     alone = write_project(tmp_path / "alone", tiny_base)
     assert experts[0].digest == train(alone, plan_run(alone, "hr")).digest
 
@@ -41,10 +41,10 @@ def test_a_department_whose_process_is_killed_takes_no_other_with_it(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plans = [plan_run(project, name) for name in ("hr", "finance")]
-    heard: list[Step] = []
+    heard: list[TrainingStep] = []
 
-    def listener(told: Note | Step) -> None:
-        if not isinstance(told, Step) or told.department != "hr":
+    def listener(told: Note | TrainingStep) -> None:
+        if not isinstance(told, TrainingStep) or told.department != "hr":
             return
         heard.append(told)
         # Of a process that is dead, more steps may still be told.

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from socket import socket
 
     from quintet.engine.engine import MixedEngine
-    from quintet.engine.interface import Sampling
+    from quintet.engine.interface import SamplingParams
 
 app = typer.Typer(
     name="quintet",
@@ -177,7 +177,7 @@ def ask(
 
     [bold]Examples:[/] quintet ask "How long does probation last?" · quintet ask "Who wrote Hamlet?" -d base
     """
-    from quintet.engine.interface import Sampling
+    from quintet.engine.interface import SamplingParams
     from quintet.registry.releases import released_expert
 
     opened = Project.load(project)
@@ -190,23 +190,23 @@ def ask(
                 f"server: quintet serve {opened.root}"
             )
         released_expert(opened, name)  # before the base is loaded, which takes a while
-    sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
+    sampling = SamplingParams(max_tokens=max_tokens, temperature=temperature)
     answer = asyncio.run(_answer(opened, name, question, sampling, streamed=not as_json))
     if as_json:
         print_json(answer)
 
 
 async def _answer(
-    project: Project, name: str, question: str, sampling: "Sampling", *, streamed: bool
+    project: Project, name: str, question: str, sampling: "SamplingParams", *, streamed: bool
 ) -> dict[str, Any]:
     from quintet.messages import Message
     from quintet.serving.catalog import Catalog
     from quintet.serving.generation import GenerationContext, prepare_answer
-    from quintet.serving.live_project import Current
+    from quintet.serving.live_project import LiveProject
 
     with err.status("Loading the model"):
         engine = _load_engine(project)
-        model = await Catalog(Current(project), engine).open(name, question)
+        model = await Catalog(LiveProject(project), engine).open(name, question)
     try:
         answer = await prepare_answer(GenerationContext(engine), model, [Message("user", question)], sampling)
         text, reason = "", None
@@ -240,11 +240,11 @@ def _load_engine(project: Project, *, tell: bool = False) -> "MixedEngine":
 
     from quintet.engine.engine import MixedEngine
     from quintet.engine.precision import served_precision
-    from quintet.engine.runner.model_runner import TorchRunner
+    from quintet.engine.runner.model_runner import ModelRunner
     from quintet.engine.threads import in_own_thread
 
     served = served_precision(project)
-    runner = in_own_thread(lambda: TorchRunner(source, dtype=served.dtype, int8=served.is_int8))
+    runner = in_own_thread(lambda: ModelRunner(source, dtype=served.dtype, int8=served.is_int8))
     if tell:
         where = f"torch on {runner.device_info.device} in {served.precision}, because {served.reason}"
         err.print(f"Engine: {where}.", style="dim", soft_wrap=True, highlight=False)

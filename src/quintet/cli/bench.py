@@ -24,7 +24,7 @@ bench = typer.Typer(help="Measure this machine.", no_args_is_help=True)
 
 
 @dataclass(frozen=True)
-class Row:
+class BenchRow:
     """What one method took and gave; F1 is None where nothing was trained to its end."""
 
     department: str
@@ -109,7 +109,7 @@ def _machine() -> str:
     return gpus or f"{cpu['model']}, {cpu['cores']} cores"
 
 
-def _trained(project: Project, department: str, method: str) -> Row:
+def _trained(project: Project, department: str, method: str) -> BenchRow:
     """Train and evaluate in a copy of the project, and return what was measured."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "project"
@@ -136,10 +136,10 @@ def _row(
     planned: "Estimate",
     expert: dict[str, Any] | None = None,
     scores: dict[str, Any] | None = None,
-) -> Row:
+) -> BenchRow:
     seconds = planned.seconds if expert is None else float(expert["seconds"])
     tokens = planned.tokens_per_epoch * planned.epochs
-    return Row(
+    return BenchRow(
         department=department,
         method=method,
         trainable=planned.trainable,

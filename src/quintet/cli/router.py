@@ -67,7 +67,7 @@ def evaluate_router(project: Project, *, as_json: bool) -> None:
     """Measure the router on the departments' held-out questions, and print what was found."""
     from quintet.evaluation.general import general_examples
     from quintet.router.measuring import measure_router
-    from quintet.router.questions import Question, asked
+    from quintet.router.questions import LabelledQuestion, asked
     from quintet.router.router import Router, router_path
     from quintet.router.training import gather, held_out_of, learnt_digest
 
@@ -75,7 +75,7 @@ def evaluate_router(project: Project, *, as_json: bool) -> None:
     if known.digest != learnt_digest(project):
         err.print("What the router learnt from has changed since: quintet router train", style="yellow")
     questions, _ = gather(project)
-    general = [Question(asked(example), None) for example in general_examples(project)]
+    general = [LabelledQuestion(asked(example), None) for example in general_examples(project)]
     scores = measure_router(known, held_out_of(questions, known), general)
     if as_json:
         print_json(asdict(scores) | {"max_error": known.max_error, "handed_on": questions.handed_on})

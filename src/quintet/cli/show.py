@@ -76,14 +76,14 @@ def _previews(project: Project, department: str, row: int, count: int, held_out:
 
 
 def _rows(project: Project, department: str, held_out: bool) -> "Iterable[Example | Refusal]":
-    from quintet.data.loading import Reader
+    from quintet.data.loading import ExampleReader
     from quintet.data.splits import load_split
 
     settings = project.department(department)
     if held_out and settings.eval_data is None:
         return load_split(project, department).held_out
     own = project.path(settings.eval_data) if held_out and settings.eval_data else project.data(department)
-    return Reader(own, settings.format)
+    return ExampleReader(own, settings.format)
 
 
 def _fit(

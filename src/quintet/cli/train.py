@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from quintet.registry.experts import Expert
-    from quintet.training.department import Listener, Note, Step
+    from quintet.training.department import Listener, Note, TrainingStep
     from quintet.training.preparation import Plan
 
 
@@ -160,7 +160,7 @@ class _Bars:
         self._bars = bars
         self._tasks: dict[tuple[str, str], TaskID] = {}
 
-    def __call__(self, told: "Note | Step") -> None:
+    def __call__(self, told: "Note | TrainingStep") -> None:
         from quintet.training.department import Note
 
         if isinstance(told, Note):

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 from quintet.errors import ConfigError
 
-
 _ROUTES = re.compile(r"/(chat/completions|completions|embeddings|audio/transcriptions)\Z")
 
 

@@ -61,7 +61,7 @@ class Project:
         sources = [source for source in self.answered_by(name) if source != EXPERT]
         return self.config.providers[sources[0]].model if sources else None
 
-    def seen_by(self, may_ask: Callable[[str], bool]) -> "Project":
+    def visible_to(self, may_ask: Callable[[str], bool]) -> "Project":
         """Return the project as it is to someone who may ask only some of its models: the others are not there."""
         seen = {name: section for name, section in self.config.departments.items() if may_ask(name)}
         return Project(self.root, self.config.model_copy(update={"departments": seen}), has_base=may_ask(BASE))

@@ -17,7 +17,7 @@ from quintet.config import DepartmentConfig, Project
 from quintet.data.encoding_trouble import find_encoding_trouble
 from quintet.data.examples import Example, Place, Refusal
 from quintet.data.fitting import Fitted, Fitter
-from quintet.data.loading import Reader
+from quintet.data.loading import ExampleReader
 from quintet.data.near_duplicates import NearDuplicates
 from quintet.data.personal import find_personal
 from quintet.data.report import FileReport, Finding, Lengths, Report
@@ -80,7 +80,7 @@ class _Checker:
         """Read it all and return what was found."""
         report = FileReport(str(path), context=self._fitter.context, too_long_policy=self._settings.too_long)
         report.near_duplicates = None if self._near is None else Finding()
-        reader = Reader(path, self._settings.format)
+        reader = ExampleReader(path, self._settings.format)
         for batch in _batches(reader, BATCH):
             for refusal in (row for row in batch if isinstance(row, Refusal)):
                 report.refused.add(refusal.place, refusal.reason)

@@ -21,14 +21,14 @@ LONGEST_LINE = 16 * 2**20
 
 
 @dataclass(frozen=True)
-class Row:
+class RawRow:
     """The values of one row, by column."""
 
     place: Place
     values: dict[str, Any]
 
 
-def read_rows(file: Path) -> Iterator[Row | Refusal]:
+def read_rows(file: Path) -> Iterator[RawRow | Refusal]:
     """Yield every row of one file; raise DataError when the file is of no known kind or cannot be read."""
     read = READERS.get(file.suffix.lower())
     if read is None:
@@ -73,7 +73,7 @@ def _kinds() -> str:
     return ", ".join(READERS)
 
 
-def _json_lines(file: Path) -> Iterator[Row | Refusal]:
+def _json_lines(file: Path) -> Iterator[RawRow | Refusal]:
     with file.open("rb") as stream:
         for number, raw in enumerate(_lines(stream, file), 1):
             place = Place(file, number)
@@ -112,7 +112,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _parse(raw: bytes, place: Place) -> Row | Refusal:
+def _parse(raw: bytes, place: Place) -> RawRow | Refusal:
     try:
         values = json.loads(raw.decode("utf-8"), object_pairs_hook=_object)
     except UnicodeDecodeError as error:
@@ -126,9 +126,9 @@ def _parse(raw: bytes, place: Place) -> Row | Refusal:
     return _row(values, place)
 
 
-def _row(values: Any, place: Place) -> Row | Refusal:
+def _row(values: Any, place: Place) -> RawRow | Refusal:
     if isinstance(values, dict):
-        return Row(place, values)
+        return RawRow(place, values)
     return Refusal(place, f"expected a JSON object, found {shown(values)}")
 
 
@@ -138,7 +138,7 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _json(file: Path) -> Iterator[Row | Refusal]:
+def _json(file: Path) -> Iterator[RawRow | Refusal]:
     try:
         items = json.loads(_decoded(file), object_pairs_hook=_object)
     except json.JSONDecodeError as error:
@@ -165,7 +165,7 @@ def _decoded(file: Path) -> str:
         raise DataError([f"{file}:{line}: not UTF-8 at byte {error.start + 1}; save the file as UTF-8"]) from None
 
 
-def _csv(file: Path) -> Iterator[Row | Refusal]:
+def _csv(file: Path) -> Iterator[RawRow | Refusal]:
     csv.field_size_limit(LONGEST_LINE)
     with file.open("rb") as stream:
         # Bytes that are no UTF-8 become lone surrogates, so that one bad row does not hide those after it.
@@ -212,7 +212,7 @@ def _header(reader: Any, file: Path) -> list[str]:
     return header
 
 
-def _fields_row(fields: list[str], header: list[str], place: Place) -> Row | Refusal:
+def _fields_row(fields: list[str], header: list[str], place: Place) -> RawRow | Refusal:
     if len(fields) != len(header):
         return Refusal(
             place,
@@ -220,10 +220,10 @@ def _fields_row(fields: list[str], header: list[str], place: Place) -> Row | Ref
         )
     if any("\udc80" <= character <= "\udcff" for field in fields for character in field if not field.isascii()):
         return Refusal(place, "not UTF-8; save the file as UTF-8")
-    return Row(place, dict(zip(header, fields, strict=True)))
+    return RawRow(place, dict(zip(header, fields, strict=True)))
 
 
-def _parquet(file: Path) -> Iterator[Row | Refusal]:
+def _parquet(file: Path) -> Iterator[RawRow | Refusal]:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -233,13 +233,13 @@ def _parquet(file: Path) -> Iterator[Row | Refusal]:
             for batch in table.iter_batches(batch_size=1024):
                 for values in batch.to_pylist():
                     number += 1
-                    yield Row(Place(file, number, "row"), values)
+                    yield RawRow(Place(file, number, "row"), values)
     # Values that Python cannot hold, such as a date in the year 30000, are ValueError or OverflowError.
     except (pa.ArrowException, ValueError, OverflowError) as error:
         raise DataError([f"{file}: not a Parquet file that can be read: {str(error).splitlines()[0]}"]) from None
 
 
-READERS: dict[str, Callable[[Path], Iterator[Row | Refusal]]] = {
+READERS: dict[str, Callable[[Path], Iterator[RawRow | Refusal]]] = {
     ".jsonl": _json_lines,
     ".json": _json,
     ".csv": _csv,

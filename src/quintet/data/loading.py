@@ -8,14 +8,14 @@ from pathlib import Path
 
 from quintet.config import FormatConfig
 from quintet.data.examples import Example, Place, Refusal
-from quintet.data.formats import Row, data_files, read_rows
+from quintet.data.formats import RawRow, data_files, read_rows
 from quintet.data.shapes import RowError, Shape, candidates, find_shape, to_example, unused_columns
 from quintet.errors import DataError
 from quintet.messages import Message
 
 
 @dataclass
-class Reader:
+class ExampleReader:
     """Streams one data set, and knows afterwards which shapes it found and which columns nothing reads."""
 
     path: Path
@@ -31,11 +31,11 @@ class Reader:
         for file in data_files(self.path):
             for row in read_rows(file):
                 rows += 1
-                yield self._read(row) if isinstance(row, Row) else row
+                yield self._read(row) if isinstance(row, RawRow) else row
         if not rows:
             raise DataError([f"{self.path}: the file has no rows; expected one for each question"])
 
-    def _read(self, row: Row) -> Example | Refusal:
+    def _read(self, row: RawRow) -> Example | Refusal:
         try:
             shape, unused = self._shape(frozenset(row.values))
             example = to_example(row.values, row.place, shape, self.settings)
@@ -61,7 +61,7 @@ class Reader:
 
 def load_examples(path: Path, settings: FormatConfig | None = None) -> list[Example]:
     """Return the examples of a file or folder, in order; raise DataError with a line for every row refused."""
-    rows = list(Reader(path, settings or FormatConfig()))
+    rows = list(ExampleReader(path, settings or FormatConfig()))
     if refused := [str(row) for row in rows if isinstance(row, Refusal)]:
         raise DataError(refused)
     return [row for row in rows if isinstance(row, Example)]

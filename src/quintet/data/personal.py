@@ -32,7 +32,7 @@ FEWEST_NUMBER_DIGITS = 9
 
 
 @dataclass(frozen=True)
-class Finding:
+class PersonalDatum:
     """What seems to be personal or secret, and how it looks with the telling part starred out."""
 
     kind: str
@@ -43,10 +43,10 @@ class Finding:
 class _Hit:
     start: int
     end: int
-    finding: Finding
+    finding: PersonalDatum
 
 
-def find_personal(text: str) -> list[Finding]:
+def find_personal(text: str) -> list[PersonalDatum]:
     """Return what seems to be personal data or a secret, in the order of the text, each masked."""
     hits = [*_secrets(text)]
     if "@" in text:
@@ -127,13 +127,13 @@ def _secrets(text: str) -> Iterator[_Hit]:
         if sign in text:
             for match in token.pattern.finditer(text):
                 if sign in match[0] and (token.kind == "private key" or not _is_made_up(match[0])):
-                    yield _Hit(*match.span(), Finding(token.kind, f"{sign}***"))
+                    yield _Hit(*match.span(), PersonalDatum(token.kind, f"{sign}***"))
     if "://" in text and "@" in text:
         for match in _URL_PASSWORD.finditer(text):
             if not (_is_made_up(match["value"]) or _MADE_UP_PASSWORD.search(match["value"])):
                 scheme = match[0].partition(":")[0]
                 shown = scheme if scheme.isalpha() else "***"  # its digits may be somebody's number
-                yield _Hit(*match.span(), Finding("password in a URL", f"{shown}://***:***@***"))
+                yield _Hit(*match.span(), PersonalDatum("password in a URL", f"{shown}://***:***@***"))
     if any(name in text for name in _ASSIGNED_NAMES) and ("=" in text or ":" in text):
         yield from _assignments(text)
 
@@ -141,7 +141,7 @@ def _secrets(text: str) -> Iterator[_Hit]:
 def _assignments(text: str) -> Iterator[_Hit]:
     for match in _ASSIGNMENT.finditer(text):
         if _is_password(match["value"], quoted=bool(match["quote"])):
-            yield _Hit(*match.span(), Finding("password or key", f"{match['name']} = ***"))
+            yield _Hit(*match.span(), PersonalDatum("password or key", f"{match['name']} = ***"))
 
 
 def _is_password(value: str, quoted: bool) -> bool:
@@ -188,7 +188,7 @@ def _emails(text: str) -> Iterator[_Hit]:
         if _EXAMPLE_DOMAIN.search(domain) or _is_shared(local.lower()):
             continue
         first = local[0] if len(local) > 2 else ""
-        yield _Hit(*match.span(), Finding("e-mail address", f"{first}***@***.{domain.rpartition('.')[2]}"))
+        yield _Hit(*match.span(), PersonalDatum("e-mail address", f"{first}***@***.{domain.rpartition('.')[2]}"))
 
 
 def _is_shared(mailbox: str) -> bool:
@@ -261,7 +261,7 @@ def _numbers(text: str) -> Iterator[_Hit]:
                     continue
                 around = lowered[max(match.start() - CONTEXT_BEFORE, 0) : match.end() + CONTEXT_AFTER]
                 if not national.names or any(name in around for name in national.names):
-                    yield _Hit(*match.span(), Finding(national.kind, _mask(match[0], 2, national.first_shown)))
+                    yield _Hit(*match.span(), PersonalDatum(national.kind, _mask(match[0], 2, national.first_shown)))
     if has_long:
         yield from _cards(text)
         yield from _phones(text)
@@ -300,7 +300,7 @@ def _cards(text: str) -> Iterator[_Hit]:
     for match in _CARD.finditer(text):
         digits = re.sub(r"[ -]", "", match[0])
         if _CARD_ISSUERS.fullmatch(digits) and digits not in TEST_CARDS and luhn.is_valid(digits):
-            yield _Hit(*match.span(), Finding("payment card", _mask(match[0], 4)))
+            yield _Hit(*match.span(), PersonalDatum("payment card", _mask(match[0], 4)))
 
 
 # --- telephone numbers -------------------------------------------------------------------------------------------
@@ -323,7 +323,7 @@ def _phones(text: str) -> Iterator[_Hit]:
     for pattern, region in ((_INTERNATIONAL, None), (_US_STYLE, "US")):
         for match in pattern.finditer(text):
             if _is_phone(match[0], region):
-                yield _Hit(*match.span(), Finding("telephone number", _mask(match[0], 2)))
+                yield _Hit(*match.span(), PersonalDatum("telephone number", _mask(match[0], 2)))
 
 
 def _is_phone(text: str, region: str | None) -> bool:

@@ -8,7 +8,7 @@ from quintet.messages import Message
 
 
 @dataclass(frozen=True)
-class Token:
+class PreviewToken:
     """One id; `text` is what it adds, "" where a character goes on in the next token."""
 
     id: int
@@ -22,7 +22,7 @@ class Preview:
 
     place: Place
     answer: str
-    tokens: tuple[Token, ...]
+    tokens: tuple[PreviewToken, ...]
 
     @property
     def trained(self) -> int:
@@ -47,4 +47,4 @@ def preview(example: Example, translator: ChatTranslator) -> list[Preview]:
 def _preview(messages: tuple[Message, ...], answer: str, place: Place, translator: ChatTranslator) -> Preview:
     encoded = translator.encode_example(messages)
     rows = zip(encoded.ids, translator.pieces(encoded.ids), encoded.labels, strict=True)
-    return Preview(place, answer, tuple(Token(id_, text, label != IGNORED) for id_, text, label in rows))
+    return Preview(place, answer, tuple(PreviewToken(id_, text, label != IGNORED) for id_, text, label in rows))

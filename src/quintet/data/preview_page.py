@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from quintet.data.preview import Preview, Token
+from quintet.data.preview import Preview, PreviewToken
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -42,7 +42,7 @@ def preview_page(title: str, previews: Iterable[Preview]) -> str:
     return PAGE.format(title=escape(title), rows=rows)
 
 
-def _tokens(tokens: Sequence[Token]) -> str:
+def _tokens(tokens: Sequence[PreviewToken]) -> str:
     return "".join(
         f'<span{" class=trained" if token.trained else ""} title="{token.id}">{escape(visible(token.text))}</span>'
         # A line of the text ends where the box that holds its end does.

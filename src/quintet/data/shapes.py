@@ -20,7 +20,7 @@ class RowError(Exception):
 
 
 @dataclass(frozen=True)
-class Draft:
+class ShapedRow:
     """What a shape reads from a row."""
 
     messages: tuple[Message, ...]
@@ -30,7 +30,7 @@ class Draft:
     """What tells rows of one group, where the answer does not."""
 
 
-Read = Callable[[Mapping[str, Any], FormatConfig], Draft]
+Read = Callable[[Mapping[str, Any], FormatConfig], ShapedRow]
 
 
 @dataclass(frozen=True)
@@ -144,18 +144,20 @@ def _listed(columns: Iterable[str]) -> str:
 
 
 def _pair(question: str, answer: str) -> Read:
-    def read(row: Mapping[str, Any], _: FormatConfig) -> Draft:
-        return Draft((Message("user", text(row[question], question)), Message("assistant", text(row[answer], answer))))
+    def read(row: Mapping[str, Any], _: FormatConfig) -> ShapedRow:
+        return ShapedRow(
+            (Message("user", text(row[question], question)), Message("assistant", text(row[answer], answer)))
+        )
 
     return read
 
 
-def _instruction(row: Mapping[str, Any], _: FormatConfig) -> Draft:
+def _instruction(row: Mapping[str, Any], _: FormatConfig) -> ShapedRow:
     question = text(row["instruction"], "instruction")
     extra = row.get("input")
     if extra is not None and extra != "":
         question += "\n\n" + text(extra, "input")
-    return Draft((Message("user", question), Message("assistant", text(row["output"], "output"))))
+    return ShapedRow((Message("user", question), Message("assistant", text(row["output"], "output"))))
 
 
 def _turns(value: object, field: str, role_key: str, text_key: str, roles: Mapping[str, str]) -> tuple[Message, ...]:
@@ -180,21 +182,21 @@ def _messages(value: object, field: str) -> tuple[Message, ...]:
     return _turns(value, field, "role", "content", {role: role for role in ROLES})
 
 
-def _from_messages(row: Mapping[str, Any], _: FormatConfig) -> Draft:
-    return Draft(_messages(row["messages"], "messages"))
+def _from_messages(row: Mapping[str, Any], _: FormatConfig) -> ShapedRow:
+    return ShapedRow(_messages(row["messages"], "messages"))
 
 
-def _from_conversations(row: Mapping[str, Any], _: FormatConfig) -> Draft:
-    return Draft(_turns(row["conversations"], "conversations", "from", "value", SHAREGPT_ROLES))
+def _from_conversations(row: Mapping[str, Any], _: FormatConfig) -> ShapedRow:
+    return ShapedRow(_turns(row["conversations"], "conversations", "from", "value", SHAREGPT_ROLES))
 
 
-def _from_preference(row: Mapping[str, Any], _: FormatConfig) -> Draft:
+def _from_preference(row: Mapping[str, Any], _: FormatConfig) -> ShapedRow:
     prompt = row["prompt"]
     before = _messages(prompt, "prompt") if isinstance(prompt, list) else (Message("user", text(prompt, "prompt")),)
     chosen, rejected = (_preferred(row[field], field, before) for field in ("chosen", "rejected"))
     if chosen == rejected:
         raise RowError("fields 'chosen' and 'rejected' are the same; a preference needs two different answers")
-    return Draft((*before, Message("assistant", chosen)), rejected, group="\n".join(m.content for m in before))
+    return ShapedRow((*before, Message("assistant", chosen)), rejected, group="\n".join(m.content for m in before))
 
 
 def _preferred(value: object, field: str, before: tuple[Message, ...]) -> str:
@@ -207,7 +209,7 @@ def _preferred(value: object, field: str, before: tuple[Message, ...]) -> str:
     return turns[-1].content
 
 
-def _from_labels(row: Mapping[str, Any], settings: FormatConfig) -> Draft:
+def _from_labels(row: Mapping[str, Any], settings: FormatConfig) -> ShapedRow:
     missing = [label for label in settings.labels if row.get(label) is None]
     if missing:
         raise RowError(f"field {missing[0]!r} is missing; it is named under 'format: labels:'")
@@ -215,7 +217,7 @@ def _from_labels(row: Mapping[str, Any], settings: FormatConfig) -> Draft:
     content = text(row["text"], "text")
     question = f"{settings.instruction}\n\n{content}" if settings.instruction else content
     answer = labels[0][1] if len(labels) == 1 else "\n".join(f"{label}: {value}" for label, value in labels)
-    return Draft((Message("user", question), Message("assistant", answer)), labels=labels, group=content)
+    return ShapedRow((Message("user", question), Message("assistant", answer)), labels=labels, group=content)
 
 
 def _label(value: object, field: str) -> str:

@@ -1,4 +1,4 @@
-"""What an engine is, to those who use one. Imports no compute library."""
+"""The engine's interface: what a request says, what a token is, and what an engine does. Imports no compute library."""
 
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ Ids past the end of the array may not come.
 
 
 @dataclass(frozen=True)
-class Sampling:
+class SamplingParams:
     """How the next token is chosen; temperature 0 is greedy, and what has no default but 0, 1 or None is off.
 
     `repetition_penalty` looks at prompt and answer, `frequency_penalty` and `presence_penalty` at the answer alone.
@@ -72,7 +72,7 @@ class Request:
 
     prompt_ids: tuple[int, ...]
     end_ids: tuple[int, ...]
-    sampling: Sampling
+    sampling: SamplingParams
     adapter: Adapter | None = None
     department: str | None = None
     timeout: float | None = None

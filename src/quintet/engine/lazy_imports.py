@@ -1,4 +1,4 @@
-"""The libraries that compute, imported without what serving has no use for. Loads nothing by itself.
+"""Imports transformers and PEFT without libraries that serving does not use.
 
 transformers imports scikit-learn and SciPy wherever they are installed, for a way of generating and for losses of image
 models; PEFT imports bitsandbytes, which loads torch's compiler. Together that is as much again as the rest.

@@ -1,4 +1,4 @@
-"""Memory that is reserved and taken only as it is written to."""
+"""Memory: zeros that take none before they are written to, and sizes that repeat."""
 
 from math import prod
 

@@ -1,4 +1,4 @@
-"""How tokens get from the engine's thread to those who wait for them, each in an event loop of its own."""
+"""Output streams: tokens on their way from the engine's thread to the event loops of those who wait for them."""
 
 import asyncio
 from collections.abc import Iterable
@@ -9,8 +9,8 @@ from quintet.engine.interface import Token
 News = Token | Exception
 
 
-class Reader:
-    """One who waits for an answer."""
+class OutputStream:
+    """The tokens of one request, as they come."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -24,9 +24,9 @@ class Reader:
         return item
 
 
-def tell_all(news: Iterable[tuple[Reader, News]]) -> None:
-    """Pass news on from any thread, waking each event loop once."""
-    of_loops: dict[asyncio.AbstractEventLoop, list[tuple[Reader, News]]] = {}
+def put_all(news: Iterable[tuple[OutputStream, News]]) -> None:
+    """Put items on their streams from any thread, waking each event loop once."""
+    of_loops: dict[asyncio.AbstractEventLoop, list[tuple[OutputStream, News]]] = {}
     for reader, item in news:
         of_loops.setdefault(reader.loop, []).append((reader, item))
     for loop, items in of_loops.items():
@@ -35,6 +35,6 @@ def tell_all(news: Iterable[tuple[Reader, News]]) -> None:
             loop.call_soon_threadsafe(_put, items)
 
 
-def _put(items: list[tuple[Reader, News]]) -> None:
+def _put(items: list[tuple[OutputStream, News]]) -> None:
     for reader, item in items:
         reader.news.put_nowait(item)

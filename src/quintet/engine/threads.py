@@ -1,9 +1,9 @@
-"""Computing once, in a thread that ends. Knows nothing of what is computed.
+"""Runs work once in a thread that ends, for the sake of OpenMP.
 
 OpenMP keeps a team of threads for each thread that ever computed. As soon as all teams together have more threads than
 there are cores, each thread sleeps after each operation instead of waiting awake for the next, and a step, which has a
-thousand of them, takes a third longer. So whoever computes, besides the one thread that computes steps, does it here:
-its team ends with it.
+thousand of them, takes a third longer. So everything that computes beside the thread of the steps runs here: its team
+ends with it.
 """
 
 from collections.abc import Callable

@@ -12,15 +12,15 @@ class Chunk:
     """A part of one sequence that a step computes.
 
     `ids` are the tokens to compute, `start` is the place of the first of them in the sequence: 0 is its first prompt
-    token. An expert with virtual tokens has `virtual` places of the cache in front of that. `blocks` are the cache
-    blocks of the sequence in order, enough for `virtual + start + len(ids)` places. Logits are wanted of the last
-    token alone, and not before the prompt's last chunk.
+    token. An adapter with virtual tokens has `num_virtual_tokens` places of the cache in front of that. `blocks` are
+    the cache blocks of the sequence in order, enough for `num_virtual_tokens + start + len(ids)` places. Logits are
+    wanted of the last token alone, and not before the prompt's last chunk.
     """
 
     expert: str | None
     ids: tuple[int, ...]
     start: int
-    virtual: int
+    num_virtual_tokens: int
     blocks: tuple[int, ...]
     wants_logits: bool
 
@@ -32,7 +32,7 @@ class Prepared:
     `content` is the runner's own affair.
     """
 
-    virtual: int
+    num_virtual_tokens: int
     bytes: int
     content: Any = None
 

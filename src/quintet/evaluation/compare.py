@@ -28,12 +28,12 @@ from quintet.evaluation.results import (
     BASE,
     EXPERT,
     LIVE,
+    AnswerText,
     Comparison,
     Evaluation,
     Item,
     LabelScores,
     Preferences,
-    Said,
 )
 from quintet.evaluation.specificity import specificity
 from quintet.files import write_text
@@ -249,7 +249,7 @@ def _items(translator: ChatTranslator, examples: Sequence[Example], measured: Ma
             metrics = {name: round(v, DIGITS) for name, v in answer_metrics(text, example.answer).items()}
             if example.labels:
                 metrics["accuracy"] = is_label(text, example.answer)
-            answers[key] = Said(text, len(said.ids), said.ended, {**metrics, "loss": round(loss, DIGITS)})
+            answers[key] = AnswerText(text, len(said.ids), said.ended, {**metrics, "loss": round(loss, DIGITS)})
         yield Item(example.question, example.answer, answers)
 
 

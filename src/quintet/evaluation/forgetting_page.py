@@ -14,7 +14,7 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 @dataclass(frozen=True)
-class Cell:
+class MatrixCell:
     """One expert on one set; `own` where the set is that of the expert's own department."""
 
     perplexity: float
@@ -43,15 +43,15 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class MatrixRow:
     """One expert on every set."""
 
     name: str
-    cells: tuple[Cell, ...]
+    cells: tuple[MatrixCell, ...]
 
 
 @dataclass(frozen=True)
-class Key:
+class ScaleKey:
     """One shade of the legend and the ratio in its middle."""
 
     shade: str
@@ -61,7 +61,7 @@ class Key:
 def forgetting_page(title: str, matrix: ForgettingMatrix, company: str = "") -> str:
     """Return the matrix as a heat map: experts down, sets across, the base at the top."""
     rows = [
-        Row(expert, _cells(expert, perplexities, matrix))
+        MatrixRow(expert, _cells(expert, perplexities, matrix))
         for expert, perplexities in zip(matrix.experts, matrix.perplexity, strict=True)
     ]
     found = [
@@ -75,7 +75,7 @@ def forgetting_page(title: str, matrix: ForgettingMatrix, company: str = "") -> 
         title=title,
         company=company,
         sets=matrix.sets,
-        base=Row("base", tuple(Cell(value, value, own=False) for value in matrix.base)),
+        base=MatrixRow("base", tuple(MatrixCell(value, value, own=False) for value in matrix.base)),
         rows=rows,
         worst=max(found, key=lambda entry: entry[2].ratio, default=None),
         steps=STEPS,
@@ -101,12 +101,12 @@ def _name(step: int) -> str:
     return "same" if step == 0 else f"{'better' if step < 0 else 'worse'}-{abs(step)}"
 
 
-def _key(step: int) -> Key:
+def _key(step: int) -> ScaleKey:
     bound = {-STEPS: "≤ ", STEPS: "≥ "}.get(step, "")
-    return Key(_name(step), bound + show_ratio(2 ** (step / STEPS)))
+    return ScaleKey(_name(step), bound + show_ratio(2 ** (step / STEPS)))
 
 
-def _cells(expert: str, perplexities: tuple[float, ...], matrix: ForgettingMatrix) -> tuple[Cell, ...]:
+def _cells(expert: str, perplexities: tuple[float, ...], matrix: ForgettingMatrix) -> tuple[MatrixCell, ...]:
     department = expert.rpartition("@")[0]
     columns = zip(matrix.sets, perplexities, matrix.base, strict=True)
-    return tuple(Cell(value, base, own=name == department) for name, value, base in columns)
+    return tuple(MatrixCell(value, base, own=name == department) for name, value, base in columns)

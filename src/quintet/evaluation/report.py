@@ -12,6 +12,7 @@ from quintet.evaluation.results import (
     BASE,
     EXPERT,
     LIVE,
+    AnswerText,
     Comparison,
     Evaluation,
     Interval,
@@ -19,7 +20,6 @@ from quintet.evaluation.results import (
     Judged,
     LabelScores,
     Outcomes,
-    Said,
     Verdict,
 )
 from quintet.evaluation.similarity import mean_similarity
@@ -69,7 +69,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Row:
+class MetricRow:
     """One metric of the table: each contestant's value, and the difference to each other one."""
 
     metric: Metric
@@ -116,11 +116,11 @@ class Hearing:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ReportedAnswer:
     """One contestant's answer and its F1 in words."""
 
     by: Contestant
-    said: Said
+    said: AnswerText
     f1: str
 
 
@@ -130,14 +130,14 @@ class Shown:
 
     number: int
     item: Item
-    answers: tuple[Answer, ...]
+    answers: tuple[ReportedAnswer, ...]
     outcomes: tuple[str, ...]
     changes: tuple[float, ...]
     verdicts: tuple[tuple[Contestant, str], ...] = ()
 
 
 @dataclass(frozen=True)
-class Cell:
+class ConfusionCell:
     """One count of a confusion matrix and its shade, 0 to SHADES, by its share of the row."""
 
     count: int
@@ -219,22 +219,24 @@ def _on_one_scale(comparison: Comparison) -> list[tuple[Metric, float, float, fl
     return [(m, i.low / whole, i.mean / whole, i.high / whole) for m, i, whole in scaled if whole is not None]
 
 
-def _row(metric: Metric, evaluation: Evaluation, contestants: Sequence[Contestant], duels: Sequence[Duel]) -> Row:
+def _row(metric: Metric, evaluation: Evaluation, contestants: Sequence[Contestant], duels: Sequence[Duel]) -> MetricRow:
     values = [evaluation.scores.get(one.key, {}).get(metric.key) for one in contestants]
     intervals = [duel.comparison.intervals.get(metric.key) for duel in duels]
-    return Row(
+    return MetricRow(
         metric,
         tuple(DASH if value is None else metric.show(value) for value in values),
         tuple(None if interval is None else Difference(metric, interval) for interval in intervals),
     )
 
 
-def _similarity_row(evaluation: Evaluation, contestants: Sequence[Contestant], duels: Sequence[Duel]) -> list[Row]:
+def _similarity_row(
+    evaluation: Evaluation, contestants: Sequence[Contestant], duels: Sequence[Duel]
+) -> list[MetricRow]:
     """Return the row of the mean similarities, if there are any; no interval was made of them."""
     (metric,) = describe([SIMILARITY])
     means = mean_similarity(evaluation)
     values = tuple(metric.show(means[one.key]) if one.key in means else DASH for one in contestants)
-    return [Row(metric, values, tuple(None for _ in duels))] if means else []
+    return [MetricRow(metric, values, tuple(None for _ in duels))] if means else []
 
 
 def _f1_histograms(
@@ -254,7 +256,7 @@ def _show(number: int, item: Item, contestants: Sequence[Contestant], others: Se
         number,
         item,
         tuple(
-            Answer(one, item.answers[one.key], f1.show(scores[one.key]))
+            ReportedAnswer(one, item.answers[one.key], f1.show(scores[one.key]))
             for one in contestants
             if one.key in item.answers
         ),
@@ -271,14 +273,14 @@ def _regressions(items: Sequence[Shown]) -> list[Shown]:
 
 def _labels(
     labels: Mapping[str, LabelScores], contestants: Sequence[Contestant]
-) -> list[tuple[Contestant, LabelScores, list[list[Cell]]]]:
+) -> list[tuple[Contestant, LabelScores, list[list[ConfusionCell]]]]:
     """Return each contestant's scores and shaded confusion matrix."""
     return [
         (
             one,
             labels[one.key],
             [
-                [Cell(count, -(-SHADES * count // (sum(row) or 1))) for count in row]
+                [ConfusionCell(count, -(-SHADES * count // (sum(row) or 1))) for count in row]
                 for row in labels[one.key].confusion
             ],
         )

@@ -26,7 +26,7 @@ class Outcomes:
 
 
 @dataclass(frozen=True)
-class Said:
+class AnswerText:
     """One contestant's answer to one item: its text, its length, whether it ended its turn, and its metrics by name."""
 
     text: str
@@ -41,7 +41,7 @@ class Item:
 
     question: str
     reference: str
-    answers: Mapping[str, Said]
+    answers: Mapping[str, AnswerText]
 
 
 @dataclass(frozen=True)

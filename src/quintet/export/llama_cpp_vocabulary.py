@@ -27,7 +27,7 @@ class TokenType(IntEnum):
 
 
 @dataclass
-class Vocabulary:
+class GGUFVocabulary:
     """`model` and `splitting` are llama.cpp's names; byte-level BPE has merges, SentencePiece's kind has scores.
 
     `has_space_prefix` puts a space before a text and after every special token in it; `opens_with_space` before the
@@ -44,7 +44,7 @@ class Vocabulary:
     opens_with_space: bool = False
 
 
-def read_vocabulary(tokenizer: Any, size: int) -> Vocabulary:
+def read_vocabulary(tokenizer: Any, size: int) -> GGUFVocabulary:
     """Return the vocabulary of a model of so many tokens; raise ExportError for a tokenizer llama.cpp has none of."""
     parts = json.loads(tokenizer.backend_tokenizer.to_str())
     kind = parts["model"]["type"]
@@ -71,7 +71,7 @@ def read_vocabulary(tokenizer: Any, size: int) -> Vocabulary:
         ranks: dict[str, int] = {}
         for rank, pair in enumerate(pairs):
             ranks.setdefault("".join(pair), rank)
-        return Vocabulary(
+        return GGUFVocabulary(
             "llama",
             "default",
             tokens,
@@ -80,7 +80,7 @@ def read_vocabulary(tokenizer: Any, size: int) -> Vocabulary:
             has_space_prefix=where == "always",
             opens_with_space=where == "first",
         )
-    return Vocabulary("gpt2", _splitting(parts), tokens, types, [" ".join(pair) for pair in pairs])
+    return GGUFVocabulary("gpt2", _splitting(parts), tokens, types, [" ".join(pair) for pair in pairs])
 
 
 def _tokens(tokenizer: Any, size: int) -> tuple[list[str], list[TokenType]]:

@@ -27,7 +27,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class LowRank:
+class LowRankDelta:
     """A matrix as the product of `up`, `[O, R]`, and `down`, `[R, I]`, and the share of its squared norm they keep."""
 
     down: Tensor
@@ -52,12 +52,12 @@ class Fit:
     not_held: Mapping[str, float]
 
 
-def cut(matrix: Tensor, rank: int) -> LowRank:
+def cut(matrix: Tensor, rank: int) -> LowRankDelta:
     """Return the nearest matrix of a rank to one, `[O, I]`: its largest singular values (Eckart and Young 1936)."""
     left_OK, values_K, right_KI = torch.linalg.svd(matrix, full_matrices=False)
     squares_K = values_K.square()
     kept = float(squares_K[:rank].sum() / squares_K.sum())
-    return LowRank(right_KI[:rank].clone(), left_OK[:, :rank] * values_K[:rank], kept)
+    return LowRankDelta(right_KI[:rank].clone(), left_OK[:, :rank] * values_K[:rank], kept)
 
 
 def check_rank(model: nn.Module, rank: int) -> None:
@@ -79,12 +79,12 @@ def check_rank(model: nn.Module, rank: int) -> None:
 @torch.inference_mode()
 def decompose(
     base: nn.Module, full: nn.Module, rank: int, progress: Progress | None = None
-) -> tuple[dict[str, LowRank], Fit]:
+) -> tuple[dict[str, LowRankDelta], Fit]:
     """Return each changed linear layer's delta, by its path, and how well they fit.
 
     A layer whose smaller side is less than the rank has that many. Raises ExportError when no linear layer changed.
     """
-    parts: dict[str, LowRank] = {}
+    parts: dict[str, LowRankDelta] = {}
     sizes: dict[str, float] = {}
     changed: dict[str, float] = defaultdict(float)
     pairs = list(zip(_weights(base), _weights(full), strict=True))
@@ -101,7 +101,7 @@ def decompose(
     return parts, _fit(rank, parts, sizes, changed)
 
 
-def _fit(rank: int, parts: Mapping[str, LowRank], sizes: Mapping[str, float], changed: Mapping[str, float]) -> Fit:
+def _fit(rank: int, parts: Mapping[str, LowRankDelta], sizes: Mapping[str, float], changed: Mapping[str, float]) -> Fit:
     worst = min(parts, key=lambda path: parts[path].kept)
     kept = sum(part.kept * sizes[path] for path, part in parts.items()) / changed[LINEAR]
     whole = sum(changed.values())
@@ -121,7 +121,9 @@ def _weights(model: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
                 yield path, VECTORS if weight.dim() == 1 else OTHERS, weight
 
 
-def write_adapter(parts: Mapping[str, LowRank], rank: int, base_model: str, dtype: torch.dtype, folder: Path) -> None:
+def write_adapter(
+    parts: Mapping[str, LowRankDelta], rank: int, base_model: str, dtype: torch.dtype, folder: Path
+) -> None:
     """Write the deltas in PEFT's format, with a scaling of 1, and their weights in the dtype."""
     narrow = {path: len(part.down) for path, part in parts.items() if len(part.down) < rank}
     LoraConfig(

@@ -37,7 +37,7 @@ BOUNDS = {
 
 
 @dataclass(frozen=True)
-class Worth:
+class ProvenAnswers:
     """A model's token F1, and how well it foretells the references."""
 
     f1: float
@@ -53,8 +53,8 @@ class Proof:
 
     questions: int
     same_answers: float
-    served: Worth
-    exported: Worth
+    served: ProvenAnswers
+    exported: ProvenAnswers
     bound: Bound
 
     @property
@@ -104,10 +104,10 @@ def prove(
     return proof
 
 
-def _worth(measured: Measured, translator: ChatTranslator, examples: Sequence[Example]) -> Worth:
+def _worth(measured: Measured, translator: ChatTranslator, examples: Sequence[Example]) -> ProvenAnswers:
     texts = [translator.decode(answer.ids) for answer in measured.answers]
     f1 = fmean(answer_metrics(text, one.answer)["f1"] for text, one in zip(texts, examples, strict=True))
-    return Worth(round(f1, 6), round(measured.losses.perplexity, 6))
+    return ProvenAnswers(round(f1, 6), round(measured.losses.perplexity, 6))
 
 
 def _fix(expert: Expert, dtype: torch.dtype) -> str:

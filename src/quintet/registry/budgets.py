@@ -54,7 +54,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Standing:
+class BudgetUsage:
     """What is used of a budget in the period that began at `started`, in Unix seconds."""
 
     budget: Budget
@@ -85,15 +85,15 @@ def parse_budget(text: str) -> Budget:
     return Budget(unit, cast("Period", found[4].lower()), int(allowed))
 
 
-def standing_now(now: float, unit: str, period: str, allowed: int, used: int, started: int) -> Standing:
+def usage_now(now: float, unit: str, period: str, allowed: int, used: int, started: int) -> BudgetUsage:
     """Return what a row of `BudgetRow` says of the period that is now."""
     budget = Budget(cast("Unit", unit), cast("Period", period), allowed)
     begins = int(now) // SECONDS[budget.period] * SECONDS[budget.period]
     # Of machines that share a registry, one whose clock is behind must not open the old period again.
-    return Standing(budget, used, started) if started >= begins else Standing(budget, 0, begins)
+    return BudgetUsage(budget, used, started) if started >= begins else BudgetUsage(budget, 0, begins)
 
 
-def spend(project: Project, key_id: str, amounts: Mapping[Unit, int], now: float | None = None) -> list[Standing]:
+def spend(project: Project, key_id: str, amounts: Mapping[Unit, int], now: float | None = None) -> list[BudgetUsage]:
     """Count the amounts against all budgets that a key has for them, or, when one would be exceeded, against none.
 
     Returns where those budgets stand then; raises what `check_budgets` does.
@@ -101,29 +101,29 @@ def spend(project: Project, key_id: str, amounts: Mapping[Unit, int], now: float
     with counting(project) as connection:
         rows = connection.execute(_LOCK, {"key": key_id, "units": list(amounts)}).all()
         moment = time.time() if now is None else now  # after the wait for the rows
-        standings = [standing_now(moment, *row) for row in rows]
-        check_budgets(standings, amounts, moment)
-        spent = [replace(one, used=one.used + amounts[one.budget.unit]) for one in standings]
+        usages = [usage_now(moment, *row) for row in rows]
+        check_budgets(usages, amounts, moment)
+        spent = [replace(one, used=one.used + amounts[one.budget.unit]) for one in usages]
         if spent:
             connection.execute(_SET, [_values(key_id, one) | {"now_used": one.used} for one in spent])
     return spent
 
 
-def give_back(project: Project, key_id: str, amount: int, standings: Sequence[Standing]) -> None:
+def refund(project: Project, key_id: str, amount: int, usages: Sequence[BudgetUsage]) -> None:
     """Take an amount off budgets that stood so when it was spent; of a period that is over, nothing is given back."""
     with counting(project) as connection:
-        connection.execute(_TAKE_OFF, [_values(key_id, one) | {"amount": amount} for one in standings])
+        connection.execute(_TAKE_OFF, [_values(key_id, one) | {"amount": amount} for one in usages])
 
 
-def check_budgets(standings: Sequence[Standing], amounts: Mapping[Unit, int], now: float) -> None:
+def check_budgets(usages: Sequence[BudgetUsage], amounts: Mapping[Unit, int], now: float) -> None:
     """Raise BudgetError when the amounts exceed what remains; it says when the last of those budgets starts anew.
 
     Raises RequestError when they exceed all that is allowed, so that no waiting helps.
     """
-    exceeded = [standing for standing in standings if amounts.get(standing.budget.unit, 0) > standing.remaining]
+    exceeded = [usage for usage in usages if amounts.get(usage.budget.unit, 0) > usage.remaining]
     if not exceeded:
         return
-    for budget in (standing.budget for standing in exceeded):
+    for budget in (usage.budget for usage in exceeded):
         if amounts[budget.unit] > budget.allowed:
             raise RequestError(
                 f"this takes up to {amounts[budget.unit]:,} {budget.unit}, of prompt and answer, and this key may use "
@@ -131,7 +131,7 @@ def check_budgets(standings: Sequence[Standing], amounts: Mapping[Unit, int], no
                 param="max_tokens",
                 code="request_exceeds_budget",
             )
-    worst = max(exceeded, key=lambda standing: standing.seconds_left(now))
+    worst = max(exceeded, key=lambda usage: usage.seconds_left(now))
     unit, seconds = worst.budget.unit, worst.seconds_left(now)
     raise BudgetError(
         f"this key may use {worst.budget}; {worst.used:,} are used or set aside, and this takes "
@@ -140,6 +140,6 @@ def check_budgets(standings: Sequence[Standing], amounts: Mapping[Unit, int], no
     )
 
 
-def _values(key_id: str, standing: Standing) -> dict[str, Any]:
-    budget = standing.budget
-    return {"key": key_id, "of": budget.unit, "in": budget.period, "since": standing.started}
+def _values(key_id: str, usage: BudgetUsage) -> dict[str, Any]:
+    budget = usage.budget
+    return {"key": key_id, "of": budget.unit, "in": budget.period, "since": usage.started}

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from quintet.config import Project
 from quintet.errors import ConfigError, RegistryError
 from quintet.registry.audit import write_act
-from quintet.registry.budgets import Budget, Standing, standing_now
+from quintet.registry.budgets import Budget, BudgetUsage, usage_now
 from quintet.registry.conversations import delete_all_of
 from quintet.registry.database import reading, writing
 from quintet.registry.tables import BudgetRow, KeyRow
@@ -52,7 +52,7 @@ class Key:
     name: str | None
     departments: tuple[str, ...]
     roles: tuple[Role, ...]
-    budgets: tuple[Standing, ...]
+    budgets: tuple[BudgetUsage, ...]
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
@@ -193,7 +193,7 @@ def _key_of(row: KeyRow, budgets: Iterable[BudgetRow]) -> Key:
         departments=tuple(row.departments),
         roles=tuple(cast("list[Role]", row.roles)),
         budgets=tuple(
-            standing_now(now, budget.unit, budget.period, budget.allowed, budget.used, budget.started)
+            usage_now(now, budget.unit, budget.period, budget.allowed, budget.used, budget.started)
             for budget in budgets
         ),
         created_at=row.created_at,

@@ -147,7 +147,7 @@ def release(
         _refuse_deleted(session, department, [version])
         before = _live_row(session, department)
         if share == 100:
-            split = ((version, 100),)
+            split: tuple[tuple[int, int], ...] = ((version, 100),)
         else:
             others = {} if before is None else {other: part for other, part in before.split if other != version}
             if not others:

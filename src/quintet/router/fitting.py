@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from quintet.router.questions import Question, Questions
+from quintet.router.questions import LabelledQuestion, Questions
 from quintet.router.router import BLOCKS, Block, Router
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def fit_router(departments: Sequence[str], questions: Questions, max_error: floa
     return Router(tuple(departments), fitted.blocks(slope), intercepts_K, threshold, max_error, digest)
 
 
-def label(questions: Sequence[Question], departments: Sequence[str]) -> "Ints":
+def label(questions: Sequence[LabelledQuestion], departments: Sequence[str]) -> "Ints":
     """Return the number of each question's department, -1 for nobody."""
     return np.array([NOBODY if one.department is None else departments.index(one.department) for one in questions])
 
@@ -120,7 +120,7 @@ class _Fitted(NamedTuple):
         return blocks
 
 
-def _fit(questions: Sequence[Question], departments: Sequence[str]) -> _Fitted:
+def _fit(questions: Sequence[LabelledQuestion], departments: Sequence[str]) -> _Fitted:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import FeatureUnion
 

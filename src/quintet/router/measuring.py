@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from quintet.router.fitting import NOBODY, calibrate, find_threshold, label, probabilities, weigh
-from quintet.router.questions import Question
+from quintet.router.questions import LabelledQuestion
 from quintet.router.router import Router
 
 if TYPE_CHECKING:
@@ -66,7 +66,9 @@ class _Scored:
         return _Scored(self.labels[rows], self.scores[rows])
 
 
-def measure_router(router: Router, held_out: Sequence[Question], general: Sequence[Question]) -> RouterScores:
+def measure_router(
+    router: Router, held_out: Sequence[LabelledQuestion], general: Sequence[LabelledQuestion]
+) -> RouterScores:
     """Return what the router does with its held-out questions, and with general ones that are nobody's.
 
     Each department has held-out questions, and so has nobody.
@@ -102,7 +104,7 @@ def calibration_error(scored: _Scored) -> float:
     return float(np.abs(gaps).sum() / weights.sum())
 
 
-def _score(router: Router, questions: Sequence[Question]) -> _Scored:
+def _score(router: Router, questions: Sequence[LabelledQuestion]) -> _Scored:
     labels = label(questions, router.departments)
     return _Scored(labels, np.array([router.scores(question.text) for question in questions], dtype=float))
 

@@ -17,7 +17,7 @@ def words(text: str) -> list[str]:
 
 
 def pieces(text: str) -> list[str]:
-    """Return the runs of 3 to 5 characters of each word, a space standing for where it begins and ends."""
+    """Return the runs of 3 to 5 characters of each word, a space usage for where it begins and ends."""
     return [piece for word in _words(text) for piece in _pieces(f" {word} ")]
 
 

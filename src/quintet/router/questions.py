@@ -20,24 +20,24 @@ MOST_HANDED_ON = 0.5
 
 
 @dataclass(frozen=True)
-class Question:
+class LabelledQuestion:
     """A question, and the department that it is for; None is nobody."""
 
     text: str
     department: str | None
 
 
-def _nobodys(start: int) -> list[Question]:
+def _nobodys(start: int) -> list[LabelledQuestion]:
     lines = NOBODYS_FILE.read_text("utf-8").splitlines()
-    return [Question(line, None) for line in lines[start::2]]
+    return [LabelledQuestion(line, None) for line in lines[start::2]]
 
 
 @dataclass
 class Questions:
     """What is learnt from and what is not, nobody's among both, and how many rows were left out as handed on."""
 
-    train: list[Question] = field(default_factory=lambda: _nobodys(0))
-    held_out: list[Question] = field(default_factory=lambda: _nobodys(1))
+    train: list[LabelledQuestion] = field(default_factory=lambda: _nobodys(0))
+    held_out: list[LabelledQuestion] = field(default_factory=lambda: _nobodys(1))
     handed_on: int = 0
 
     def add(self, project: Project, department: str) -> None:
@@ -47,7 +47,7 @@ class Questions:
         for examples, questions in ((split.train, self.train), (split.held_out, self.held_out)):
             own = _own(examples, others)
             self.handed_on += len(examples) - len(own)
-            questions += [Question(asked(example), department) for example in own]
+            questions += [LabelledQuestion(asked(example), department) for example in own]
 
 
 def asked(example: Example) -> str:

@@ -12,7 +12,7 @@ CHOICES = 5
 
 
 @dataclass(frozen=True)
-class Choice:
+class RoutingChoice:
     """A department to choose from, what it is for, and how likely it is; None where the router does not know it."""
 
     department: str
@@ -30,7 +30,7 @@ class Routing:
     model: str | None
     department: str | None
     ranked: tuple[Candidate, ...]
-    choices: tuple[Choice, ...] = ()
+    choices: tuple[RoutingChoice, ...] = ()
     said: str = ""
 
     @property
@@ -60,14 +60,14 @@ def _to_nobody(seen: Project, ranked: tuple[Candidate, ...]) -> Routing:
     return Routing(None, None, ranked, choices, _said(choices))
 
 
-def _choices(seen: Project, ranked: Sequence[Candidate]) -> tuple[Choice, ...]:
+def _choices(seen: Project, ranked: Sequence[Candidate]) -> tuple[RoutingChoice, ...]:
     likely: dict[str, float | None] = {one.department: one.probability for one in ranked}
     names = [*likely, *(name for name in seen.config.departments if name not in likely)]
     departments = seen.config.departments
-    return tuple(Choice(name, departments[name].description, likely.get(name)) for name in names[:CHOICES])
+    return tuple(RoutingChoice(name, departments[name].description, likely.get(name)) for name in names[:CHOICES])
 
 
-def _said(choices: Sequence[Choice]) -> str:
+def _said(choices: Sequence[RoutingChoice]) -> str:
     if not choices:
         return "This seems to be a question for none of the departments that can be asked here."
     lines = "".join(f"\n- {choice.department}: {choice.description}" for choice in choices)

@@ -8,7 +8,7 @@ from quintet.data.formats import data_files
 from quintet.data.splits import data_digest
 from quintet.errors import DataError, NoRouterError, QuintetError
 from quintet.router.fitting import fit_router
-from quintet.router.questions import NOBODYS_FILE, Question, Questions
+from quintet.router.questions import NOBODYS_FILE, LabelledQuestion, Questions
 from quintet.router.router import FORMAT, Router, router_path
 from quintet.router.shared import share_router
 
@@ -62,7 +62,7 @@ def learnt_digest(project: Project) -> str:
     return total.hexdigest()
 
 
-def held_out_of(questions: Questions, router: Router) -> list[Question]:
+def held_out_of(questions: Questions, router: Router) -> list[LabelledQuestion]:
     """Return what the router can be measured with; raise DataError when that is less than two questions."""
     known = (*router.departments, None)
     found = [question for question in questions.held_out if question.department in known]

@@ -18,22 +18,22 @@ from quintet.server.api import admin, conversations, departments, experts, feedb
 from quintet.server.api.openai import routes as openai
 from quintet.server.errors import UnexpectedErrors, add_error_handlers
 from quintet.server.middleware import request_log
-from quintet.server.middleware.auth import Authentication, Door
-from quintet.server.middleware.body_limit import Bodies
-from quintet.server.middleware.drain import Draining
+from quintet.server.middleware.auth import Authentication, Authenticator
+from quintet.server.middleware.body_limit import BodyLimit
+from quintet.server.middleware.drain import DrainMiddleware
 from quintet.server.schemas.common import FAILED
 from quintet.server.web import api_reference, page
 from quintet.serving import quota
 from quintet.serving.answer_log import RecentAnswers
 from quintet.serving.catalog import Catalog
 from quintet.serving.drain import Drain
-from quintet.serving.live_project import Current
+from quintet.serving.live_project import LiveProject
 from quintet.serving.live_router import LiveRouter
 from quintet.serving.observability.logs import log_request
 from quintet.serving.observability.metrics import Metrics
 from quintet.serving.observability.tracing import Tracing, tracing_from_environment
 from quintet.serving.providers.pool import Providers
-from quintet.serving.quota import Ledger
+from quintet.serving.quota import QuotaStore
 from quintet.serving.response_cache.cached_engine import CachedEngine
 from quintet.serving.response_cache.store import make_store
 from quintet.serving.services import Services
@@ -49,8 +49,8 @@ def create_app(
     `keys` says when a request needs one, in place of what the project says; `tracing` where traces go, in place of what
     the environment says.
     """
-    current = Current(project)
-    ledger = Ledger(current)
+    current = LiveProject(project)
+    quota_store = QuotaStore(current)
     tracing = tracing or tracing_from_environment()
     measured = Metrics(current, lambda: engine.status)
     settings = project.config.serving
@@ -63,7 +63,7 @@ def create_app(
         title="Quintet",
         version=__version__,
         summary=f"The department experts of {project.config.company}.",
-        lifespan=_lifespan(services, cached, ledger, tracing),
+        lifespan=_lifespan(services, cached, quota_store, tracing),
         responses=FAILED,
         docs_url=None,  # `web.api_reference` has it, without the scripts of another host
         redoc_url=None,
@@ -74,9 +74,9 @@ def create_app(
     ):  # fmt: skip
         app.include_router(route.router)
     add_error_handlers(app)
-    app.add_middleware(Bodies, most=settings.max_body, seconds=settings.client_seconds)
-    app.add_middleware(Authentication, door=Door(current, keys or settings.keys, ledger))
-    app.add_middleware(Draining, drain=drain)
+    app.add_middleware(BodyLimit, most=settings.max_body, seconds=settings.client_seconds)
+    app.add_middleware(Authentication, door=Authenticator(current, keys or settings.keys, quota_store))
+    app.add_middleware(DrainMiddleware, drain=drain)
     app.add_middleware(UnexpectedErrors)
     if settings.cors_origins:
         app.add_middleware(
@@ -92,12 +92,12 @@ def create_app(
         measured.count_rejection,
         *([tracing.trace] if tracing else []),
     ]
-    app.add_middleware(request_log.Recording, observers=observers)
+    app.add_middleware(request_log.RequestLog, observers=observers)
     return app
 
 
 def _lifespan(
-    services: Services, cached: CachedEngine, ledger: Ledger, tracing: Tracing | None
+    services: Services, cached: CachedEngine, quota_store: QuotaStore, tracing: Tracing | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -112,7 +112,7 @@ def _lifespan(
             forgetting.cancel()
             await cached.close()
             await services.providers.close()
-            await ledger.close()
+            await quota_store.close()
             await services.answers.close()
             if tracing:
                 await asyncio.to_thread(tracing.close)

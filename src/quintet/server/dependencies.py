@@ -8,13 +8,13 @@ from quintet.server.middleware.auth import Called
 from quintet.serving.services import Services
 
 
-def _services(request: Request, caller: Called) -> Services:
+def _context(request: Request, caller: Called) -> Services:
     services: Services = request.app.state.services
     header = ",".join(request.headers.getlist("cache-control"))
     directives = {one.partition("=")[0].strip().lower() for one in header.split(",")}
-    return services.seen_by(
+    return services.visible_to(
         caller, "bypass" if "no-store" in directives else "refresh" if "no-cache" in directives else "use"
     )
 
 
-Served = Annotated[Services, Depends(_services)]
+Context = Annotated[Services, Depends(_context)]

@@ -17,7 +17,7 @@ from quintet.config import ServingConfig
 from quintet.errors import ConfigError, QuintetError
 from quintet.server.uvicorn_protocol import SPARE_FILES, Connection
 from quintet.serving.drain import Drain
-from quintet.serving.live_project import Current
+from quintet.serving.live_project import LiveProject
 
 logger = logging.getLogger("quintet.server")
 
@@ -94,7 +94,7 @@ def make_server(app: FastAPI, settings: ServingConfig) -> "Server":
 class Server(uvicorn.Server):
     """Ends at a signal when what is under way has ended, and at a second one at once; SIGHUP has it read its config."""
 
-    def __init__(self, config: uvicorn.Config, drain: Drain, seconds: float, current: Current) -> None:
+    def __init__(self, config: uvicorn.Config, drain: Drain, seconds: float, current: LiveProject) -> None:
         super().__init__(config)
         self._drain = drain
         self._seconds = seconds

@@ -16,7 +16,7 @@ from quintet.config import Project
 from quintet.errors import QuintetError, UnknownRequestError
 from quintet.registry.conversations import forget_conversations
 from quintet.registry.feedback import Answered, Opinion, find_kept, forget_old, give_feedback, keep_request
-from quintet.serving.live_project import Current
+from quintet.serving.live_project import LiveProject
 from quintet.serving.request_record import RequestRecord
 
 logger = logging.getLogger("quintet.server")
@@ -31,7 +31,7 @@ FORGETTING_SECONDS = 3600
 class RecentAnswers:
     """Remembers who answered the last requests of each department."""
 
-    def __init__(self, current: Current) -> None:
+    def __init__(self, current: LiveProject) -> None:
         self._current = current
         self._recent: dict[str, OrderedDict[str, tuple[float, Answered]]] = {}
         # Threads of its own: a database that is locked holds up nothing else.

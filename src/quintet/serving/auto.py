@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 AUTO = "auto"
 
 
-async def find_department(served: "Services", turns: Sequence[str]) -> Routing:
+async def find_department(ctx: "Services", turns: Sequence[str]) -> Routing:
     """Return where a question goes, of the departments that are served; `turns` are the user's, the newest first.
 
     Raises NoRouterError.
     """
-    return await asyncio.to_thread(lambda: route(served.router.current(), served.project, turns))
+    return await asyncio.to_thread(lambda: route(ctx.router.current(), ctx.project, turns))
 
 
-async def finds_anybody(served: "Services") -> bool:
+async def finds_anybody(ctx: "Services") -> bool:
     """Whether there is a router, and it knows a department that is served."""
     try:
-        known = (await asyncio.to_thread(served.router.current)).departments
+        known = (await asyncio.to_thread(ctx.router.current)).departments
     except NoRouterError:
         return False
-    return any(name in known for name in served.project.config.departments)
+    return any(name in known for name in ctx.project.config.departments)
 
 
 class NobodysAnswer(Answer):

@@ -19,8 +19,8 @@ class Caller:
         return name in self.departments or EVERYTHING in self.departments
 
 
-STRANGER = Caller()
+ANONYMOUS = Caller()
 
 
-ANYONE = Caller((EVERYTHING,), ROLES)
+SUPERUSER = Caller((EVERYTHING,), ROLES)
 """Whoever asks a server that wants no keys."""

@@ -16,9 +16,9 @@ from quintet.errors import ModelError, NotReleasedError, NotTrainedError, Quinte
 from quintet.models.base_model import base_digest, locate
 from quintet.registry.experts import Expert, fetch_expert, look_up
 from quintet.registry.releases import Release, live, released_expert, why_not_released
-from quintet.serving.live_project import Current
+from quintet.serving.live_project import LiveProject
 from quintet.serving.request_record import note_model
-from quintet.serving.tokenizers import Translators
+from quintet.serving.tokenizers import TokenizerCache
 
 Status = Literal["loaded", "not loaded", "not released", "not trained", "elsewhere"]
 """What is elsewhere is a provider's: here is no expert, and none is wanted."""
@@ -63,16 +63,16 @@ class Catalog:
     Which of them are in memory is the engine's affair: a request brings its expert in.
     """
 
-    def __init__(self, current: Current, engine: Engine) -> None:
+    def __init__(self, current: LiveProject, engine: Engine) -> None:
         self._current = current
         self._seen: Project | None = None
         self._engine = engine
         self._base = locate(current.project.config.base_model, current.project.root)
-        self._translators = Translators()
+        self._translators = TokenizerCache()
         self._fetching = asyncio.Lock()
         self._opened: dict[str, Expert] = {}
 
-    def seen_as(self, project: Project) -> "Catalog":
+    def limited_to(self, project: Project) -> "Catalog":
         """Return the catalog of what is seen of the project; what is loaded for one is loaded for all."""
         seen = copy.copy(self)
         seen._seen = project

@@ -20,11 +20,11 @@ class Question(Protocol):
         """The name that is asked: a department, a version, or `base`."""
 
     @property
-    def beginning(self) -> str:
+    def affinity_key(self) -> str:
         """What a conversation has from its start to its end, so that one version answers all of it."""
 
     @property
-    def speaks_ids(self) -> bool:
+    def uses_token_ids(self) -> bool:
         """Whether it holds token ids, which mean something else to another model."""
 
     async def to_expert(self, context: GenerationContext, model: Model) -> Answer:
@@ -34,23 +34,23 @@ class Question(Protocol):
         """Word it for a provider."""
 
 
-async def find_answer(served: Services, question: Question) -> Answer:
+async def find_answer(ctx: Services, question: Question) -> Answer:
     """Return the answer to a question, before it has begun, of whoever the department's order says.
 
     Raises RequestError, or ModelError when nobody else could give it; where several may, their answer does.
     """
-    sources = served.project.answered_by(question.model)
-    if question.speaks_ids:
+    sources = ctx.project.answered_by(question.model)
+    if question.uses_token_ids:
         sources = sources[:1]
-    makers = {source: partial(_answer_of, source, served, question) for source in sources}
+    makers = {source: partial(_answer_of, source, ctx, question) for source in sources}
     if len(makers) == 1:
         return await makers[sources[0]]()
-    return FirstAnswer(question.model, makers, question.to_provider().count, served.metrics.fell_back)
+    return FirstAnswer(question.model, makers, question.to_provider().count, ctx.metrics.fell_back)
 
 
-async def _answer_of(source: str, served: Services, question: Question) -> Answer:
+async def _answer_of(source: str, ctx: Services, question: Question) -> Answer:
     if source != EXPERT:
-        config = served.project.config.providers[source]
-        return served.providers.answer(source, config, question.model, question.to_provider(), served.account)
-    model = await served.catalog.open(question.model, question.beginning)
-    return await question.to_expert(served.generation_context, model)
+        config = ctx.project.config.providers[source]
+        return ctx.providers.answer(source, config, question.model, question.to_provider(), ctx.account)
+    model = await ctx.catalog.open(question.model, question.affinity_key)
+    return await question.to_expert(ctx.generation_context, model)

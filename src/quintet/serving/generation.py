@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from quintet.config import BASE
-from quintet.engine.interface import CachePolicy, Request, Sampling, Token
+from quintet.engine.interface import CachePolicy, Request, SamplingParams, Token
 from quintet.errors import ModelError, RequestError
 from quintet.messages import Message
 from quintet.serving.answer import Answer, Answerer, Call, Ended, Piece, SaidToken, merge
@@ -213,7 +213,7 @@ async def prepare_answer(
     context: GenerationContext,
     model: Model,
     messages: Sequence[Message],
-    sampling: Sampling,
+    sampling: SamplingParams,
     stop: Sequence[str] = (),
     *,
     n: int = 1,
@@ -236,7 +236,7 @@ def answer_to(
     context: GenerationContext,
     model: Model,
     prompts: Sequence[Sequence[int]],
-    sampling: Sampling,
+    sampling: SamplingParams,
     stop: Sequence[str] = (),
     *,
     n: int = 1,

@@ -16,7 +16,7 @@ from quintet.registry.database import writing
 
 logger = logging.getLogger("quintet.server")
 
-TAKEN_UP = ("departments", "providers", "training", "evaluation", "router")
+HOT_RELOADABLE = ("departments", "providers", "training", "evaluation", "router")
 """The sections that hold at once; of the rest, the server is made when it starts."""
 
 
@@ -37,7 +37,7 @@ class Change:
         return said + (f"; start again for: {', '.join(self.needs_restart)}" if self.needs_restart else "")
 
 
-class Current:
+class LiveProject:
     """The project that is served."""
 
     def __init__(self, project: Project) -> None:
@@ -61,7 +61,7 @@ class Current:
         change = _compare(self.project.config, wanted)
         with writing(self.project) as session:
             write_act(session, "reload", by=by, **vars(change))
-        config = self.project.config.model_copy(update={name: getattr(wanted, name) for name in TAKEN_UP})
+        config = self.project.config.model_copy(update={name: getattr(wanted, name) for name in HOT_RELOADABLE})
         return change, Project(self.project.root, config)
 
 
@@ -77,7 +77,7 @@ def _compare(before: Config, after: Config) -> Change:
 
 def _others(before: Config, after: Config) -> Iterator[str]:
     """Yield the keys with another value, but those that are taken up."""
-    for name in (name for name in Config.model_fields if name not in TAKEN_UP):
+    for name in (name for name in Config.model_fields if name not in HOT_RELOADABLE):
         old, new = getattr(before, name), getattr(after, name)
         if isinstance(old, BaseModel) and isinstance(new, BaseModel):
             yield from (f"{name}.{key}" for key in type(old).model_fields if getattr(old, key) != getattr(new, key))

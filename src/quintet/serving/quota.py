@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from quintet.errors import QuintetError
-from quintet.registry.budgets import Standing, Unit, check_budgets, give_back, spend
+from quintet.registry.budgets import BudgetUsage, Unit, check_budgets, refund, spend
 from quintet.registry.keys import Key
-from quintet.serving.live_project import Current
+from quintet.serving.live_project import LiveProject
 
 logger = logging.getLogger("quintet.server")
 
@@ -28,14 +28,14 @@ HEADERS = tuple(
 )
 
 
-class Ledger:
+class QuotaStore:
     """Writes to the registry's budgets, on threads of its own: a database that is locked holds up nothing else."""
 
-    def __init__(self, current: Current) -> None:
+    def __init__(self, current: LiveProject) -> None:
         self._current = current
         self._threads = ThreadPoolExecutor(WRITERS, thread_name_prefix="ledger")
         self._under_way: set[asyncio.Task[Any]] = set()
-        self.open_charges = 0
+        self.open_reservations = 0
 
     def begin(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
         """Begin what is to be finished even when nobody waits for it any more."""
@@ -49,14 +49,14 @@ class Ledger:
         if not task.cancelled():
             task.exception()  # asked for, since asyncio complains of what nobody does
 
-    async def spend(self, key_id: str, unit: Unit, amount: int) -> list[Standing]:
+    async def spend(self, key_id: str, unit: Unit, amount: int) -> list[BudgetUsage]:
         """Count an amount; return where the budgets for it stand. Raises what `check_budgets` does."""
         return await self._write(lambda: spend(self._current.project, key_id, {unit: amount}))
 
-    async def give_back(self, key_id: str, amount: int, standings: Sequence[Standing]) -> None:
+    async def refund(self, key_id: str, amount: int, usages: Sequence[BudgetUsage]) -> None:
         """Take back what was counted and not used; when that fails it stays counted, and the log says so."""
         try:
-            await self._write(lambda: give_back(self._current.project, key_id, amount, standings))
+            await self._write(lambda: refund(self._current.project, key_id, amount, usages))
         except QuintetError as error:
             logger.warning("key %s keeps %d tokens that it did not use: %s", key_id, amount, error)
 
@@ -66,7 +66,7 @@ class Ledger:
     async def close(self) -> None:
         """Finish what is under way, once the answers that are cut short have noticed; wait some seconds at most."""
         until = time.monotonic() + CLOSING_SECONDS
-        while (self.open_charges or self._under_way) and time.monotonic() < until:
+        while (self.open_reservations or self._under_way) and time.monotonic() < until:
             await asyncio.sleep(0.01)
         self._threads.shutdown()
 
@@ -81,16 +81,16 @@ class Reservation:
 class Account:
     """The budgets of one key, as this request knows them."""
 
-    def __init__(self, ledger: Ledger, key: Key) -> None:
-        self._ledger = ledger
+    def __init__(self, quota_store: QuotaStore, key: Key) -> None:
+        self._quota_store = quota_store
         self.key = key
         self.key_id = key.id
-        self._standings = {one.budget: one for one in key.budgets}
+        self._usages = {one.budget: one for one in key.budgets}
 
     @property
-    def standings(self) -> list[Standing]:
+    def usages(self) -> list[BudgetUsage]:
         """Where each budget stands."""
-        return list(self._standings.values())
+        return list(self._usages.values())
 
     @property
     def limits_tokens(self) -> bool:
@@ -99,9 +99,9 @@ class Account:
 
     async def count_request(self) -> None:
         """Count one request; raise BudgetError when there is none left, or no token."""
-        check_budgets(self.standings, {"requests": 1, "tokens": 1}, time.time())
+        check_budgets(self.usages, {"requests": 1, "tokens": 1}, time.time())
         if self._of("requests"):
-            counting = self._ledger.begin(self._ledger.spend(self.key_id, "requests", 1))
+            counting = self._quota_store.begin(self._quota_store.spend(self.key_id, "requests", 1))
             self._note(await asyncio.shield(counting))
 
     @asynccontextmanager
@@ -111,37 +111,37 @@ class Account:
         Raises BudgetError, or RequestError for more than the key may ever use at once.
         """
         reservation = Reservation()
-        self._ledger.open_charges += 1
-        reserving = self._ledger.begin(self._ledger.spend(self.key_id, "tokens", tokens))
+        self._quota_store.open_reservations += 1
+        reserving = self._quota_store.begin(self._quota_store.spend(self.key_id, "tokens", tokens))
         try:
             self._note(await asyncio.shield(reserving))
             yield reservation
         finally:
-            settling = self._ledger.begin(self._settle(reserving, tokens, reservation))
-            self._ledger.open_charges -= 1
+            settling = self._quota_store.begin(self._settle(reserving, tokens, reservation))
+            self._quota_store.open_reservations -= 1
             await asyncio.shield(settling)  # a client that leaves cancels this wait, and not the work
 
-    async def _settle(self, reserving: asyncio.Task[list[Standing]], tokens: int, reservation: Reservation) -> None:
+    async def _settle(self, reserving: asyncio.Task[list[BudgetUsage]], tokens: int, reservation: Reservation) -> None:
         try:
-            standings = await reserving
+            usages = await reserving
         except QuintetError:
             return
         # Negative where a provider counts more than was estimated.
         unused = tokens - (reservation.used or 0)
         if unused:
-            await self._ledger.give_back(self.key_id, unused, standings)
-            self._note([Standing(one.budget, max(0, one.used - unused), one.started) for one in self._of("tokens")])
+            await self._quota_store.refund(self.key_id, unused, usages)
+            self._note([BudgetUsage(one.budget, max(0, one.used - unused), one.started) for one in self._of("tokens")])
 
     def headers(self) -> list[tuple[str, str]]:
         """Return OpenAI's rate limit headers: for each unit, those of the budget with the least left."""
         now = time.time()
         return [header for unit in ("requests", "tokens") for header in _headers(unit, self._of(unit), now)]
 
-    def _of(self, unit: str) -> list[Standing]:
-        return [one for one in self._standings.values() if one.budget.unit == unit]
+    def _of(self, unit: str) -> list[BudgetUsage]:
+        return [one for one in self._usages.values() if one.budget.unit == unit]
 
-    def _note(self, standings: Sequence[Standing]) -> None:
-        self._standings.update({one.budget: one for one in standings})
+    def _note(self, usages: Sequence[BudgetUsage]) -> None:
+        self._usages.update({one.budget: one for one in usages})
 
 
 @asynccontextmanager
@@ -154,10 +154,10 @@ async def reserve(account: Account | None, tokens: int) -> AsyncGenerator[Reserv
             yield reservation
 
 
-def _headers(unit: str, standings: Sequence[Standing], now: float) -> list[tuple[str, str]]:
-    if not standings:
+def _headers(unit: str, usages: Sequence[BudgetUsage], now: float) -> list[tuple[str, str]]:
+    if not usages:
         return []
-    least = min(standings, key=lambda one: (one.remaining, -one.seconds_left(now)))
+    least = min(usages, key=lambda one: (one.remaining, -one.seconds_left(now)))
     return [
         (f"x-ratelimit-limit-{unit}", str(least.budget.allowed)),
         (f"x-ratelimit-remaining-{unit}", str(least.remaining)),

@@ -10,7 +10,7 @@ from quintet.serving.caller import Caller
 from quintet.serving.catalog import Catalog
 from quintet.serving.drain import Drain
 from quintet.serving.generation import GenerationContext, TokenSource
-from quintet.serving.live_project import Current
+from quintet.serving.live_project import LiveProject
 from quintet.serving.live_router import LiveRouter
 from quintet.serving.observability.metrics import Metrics
 from quintet.serving.providers.pool import Providers
@@ -21,7 +21,7 @@ from quintet.serving.quota import Account
 class Services:
     """The parts that one application is made of; a request has the project pinned, as its caller may see it."""
 
-    current: Current
+    current: LiveProject
     engine: Engine
     source: TokenSource
     catalog: Catalog
@@ -46,8 +46,8 @@ class Services:
         deadline = self.current.project.config.serving.deadline_seconds
         return GenerationContext(self.source, deadline, self.cache, self.account, self.metrics)
 
-    def seen_by(self, caller: Caller, cache: CachePolicy = "use") -> "Services":
+    def visible_to(self, caller: Caller, cache: CachePolicy = "use") -> "Services":
         """Return them as a caller has them: without the models that they may not ask, and on their quota."""
-        project = self.current.project.seen_by(caller.may_ask)
+        project = self.current.project.visible_to(caller.may_ask)
         account = caller.account if caller.account is not None and caller.account.limits_tokens else None
-        return replace(self, pinned=project, catalog=self.catalog.seen_as(project), account=account, cache=cache)
+        return replace(self, pinned=project, catalog=self.catalog.limited_to(project), account=account, cache=cache)

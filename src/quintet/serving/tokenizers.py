@@ -21,7 +21,7 @@ Source = tuple[str, str]
 """A digest, and a folder or hub id of that digest."""
 
 
-class Translators:
+class TokenizerCache:
     """Loads each translator when it is first wanted; the least recently used leave when there are too many."""
 
     def __init__(self) -> None:

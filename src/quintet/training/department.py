@@ -24,7 +24,7 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Step:
+class TrainingStep:
     """How far one run of a department is, and its last loss; while it is made ready, of an unknown number of steps."""
 
     department: str
@@ -34,7 +34,7 @@ class Step:
     loss: float | None
 
 
-Listener = Callable[[Note | Step], None]
+Listener = Callable[[Note | TrainingStep], None]
 
 
 def train_department(
@@ -63,7 +63,7 @@ def _run(project: Project, plan: Plan, start: Expert | None, listener: Listener,
         listener(Note(plan.department, f"goes on from {checkpoint}"))
 
     def report(step: int, steps: int | None, loss: float | None) -> None:
-        listener(Step(plan.department, plan.objective, step, steps, loss))
+        listener(TrainingStep(plan.department, plan.objective, step, steps, loss))
 
     report(0, None, None)
     expert = train(project, plan, report, start=start, resume_from=checkpoint)

@@ -8,14 +8,14 @@ from typing import Any, TypeVar
 import pytest
 
 from quintet.clients.openai import ATTEMPTS
-from quintet.data.documents.teacher import Draft, Teacher, TeacherSettings, parse_drafts
+from quintet.data.documents.teacher import DraftedPair, Teacher, TeacherSettings, parse_drafts
 from quintet.errors import ConfigError, EndpointError, UnusableAnswerError
 from tests.data.documents.conftest import FakeTeacher
 from tests.fake_endpoint import HangupError, Reply, refuses, says
 
 PAIR = '[{"question": "How many days?", "answer": "Twenty."}]'
 T = TypeVar("T")
-DRAFT = Draft("How many days?", "Twenty.")
+DRAFT = DraftedPair("How many days?", "Twenty.")
 
 
 class Client:
@@ -25,7 +25,7 @@ class Client:
         self.settings = TeacherSettings(url, "small", key, "MY_KEY")
         self.waits: list[float] = []
 
-    def draft(self, questions: int = 3) -> list[Draft]:
+    def draft(self, questions: int = 3) -> list[DraftedPair]:
         return self._run(lambda teacher: teacher.draft("a.md > Leave", "Twenty days.", questions))
 
     def supports(self) -> bool:

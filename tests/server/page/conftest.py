@@ -18,7 +18,7 @@ import yaml
 
 from quintet.config import Project
 from quintet.engine.engine import MixedEngine
-from quintet.engine.runner.model_runner import TorchRunner
+from quintet.engine.runner.model_runner import ModelRunner
 from quintet.registry.budgets import parse_budget
 from quintet.registry.evidence import record_evidence, write_forgetting
 from quintet.registry.keys import create_key
@@ -81,7 +81,7 @@ def firm(
             "all": create_key(project, departments=["*"], roles=["ask", "admin"], name="all")[1],
             "two": create_key(project, departments=["hr", "finance"], budgets=[parse_budget("1M/day")], name="two")[1],
         }
-        engine = MixedEngine(TorchRunner(project.config.base_model, "cpu"))
+        engine = MixedEngine(ModelRunner(project.config.base_model, "cpu"))
         url = held.enter_context(serve(create_app(project, engine)))
         yield Company(project, url, keys, law)
 

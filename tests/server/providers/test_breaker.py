@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from quintet.serving.providers.circuit_breaker import Attempt, Breaker, BreakerOpenError
+from quintet.serving.providers.circuit_breaker import Attempt, BreakerOpenError, CircuitBreaker
 
 AFTER, SECONDS = 3, 30.0
 
@@ -21,7 +21,7 @@ class Asking:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.breaker = Breaker(AFTER, SECONDS, lambda: self.now)
+        self.breaker = CircuitBreaker(AFTER, SECONDS, lambda: self.now)
 
     def ends(self, error: type[BaseException] | None = None, answered: bool = False) -> None:
         with suppress(FailedError, KeyboardInterrupt), self.breaker.attempt(FailedError) as attempt:
@@ -107,7 +107,7 @@ class Breaking(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.breaker = Breaker(AFTER, SECONDS, lambda: self.now)
+        self.breaker = CircuitBreaker(AFTER, SECONDS, lambda: self.now)
         self.asking: list[tuple[ExitStack, Attempt]] = []
 
     @rule(seconds=st.sampled_from([1.0, SECONDS]))

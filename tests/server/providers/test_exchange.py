@@ -14,7 +14,7 @@ from quintet.serving.answer import Call, Piece
 from quintet.serving.providers.client import Provider
 from quintet.serving.providers.errors import AttemptError, Reason, UnansweredError
 from quintet.serving.providers.request import Asked
-from quintet.serving.providers.retries import Exchange, Patience
+from quintet.serving.providers.retries import Patience, ProviderExchange
 from tests.fake_endpoint import (
     CUT,
     HANG,
@@ -53,7 +53,7 @@ class Asker:
         patience = Patience(self._wait, chance=lambda: 1.0)
         try:
             for _ in range(times):
-                exchange = Exchange(provider, asked, self.failures.append, patience)
+                exchange = ProviderExchange(provider, asked, self.failures.append, patience)
                 async with aclosing(exchange.pieces()) as pieces:
                     async for piece in pieces:
                         self.pieces.append(piece)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from quintet.engine.interface import Adapter, CacheOutcome, Progress, Request, Sampling, Token
+from quintet.engine.interface import Adapter, CacheOutcome, Progress, Request, SamplingParams, Token
 from quintet.errors import DeadlineError
 from quintet.serving.response_cache.cached_engine import CachedEngine
 from quintet.serving.response_cache.entry import pack
@@ -17,7 +17,7 @@ from quintet.serving.response_cache.store import MemoryStore, Store
 from tests.server.conftest import ScriptedEngine
 
 ANSWER = [Token(40, None, -0.5, ((40, -0.5),)), Token(41, None, -0.25, ((41, -0.25),)), Token(None, "stop", -1.0)]
-GREEDY = Request((1, 2), (0,), Sampling(temperature=0), department="hr")
+GREEDY = Request((1, 2), (0,), SamplingParams(temperature=0), department="hr")
 
 
 class SteppedEngine(ScriptedEngine):
@@ -105,7 +105,7 @@ def test_what_was_answered_is_answered_again_alike_and_not_computed() -> None:
     [
         {"adapter": Adapter("another release", Path("here"))},
         {"prompt_ids": (1, 3)},
-        {"sampling": Sampling(temperature=0, max_tokens=2)},
+        {"sampling": SamplingParams(temperature=0, max_tokens=2)},
         {"department": "finance"},
     ],
 )
@@ -133,7 +133,7 @@ def test_a_shared_store_never_answers_from_another_base_precision_or_context() -
 def test_what_is_drawn_without_a_seed_is_computed_each_time() -> None:
     async def run() -> None:
         engine = ScriptedEngine([*ANSWER])
-        front, drawn = cached(engine), replace(GREEDY, sampling=Sampling(temperature=0.7))
+        front, drawn = cached(engine), replace(GREEDY, sampling=SamplingParams(temperature=0.7))
         assert [(await ask(front, drawn))[1] for _ in range(2)] == ["bypass"] * 2
         assert len(engine.requests) == 2
 

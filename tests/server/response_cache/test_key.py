@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quintet.engine.interface import Adapter, Progress, Request, Sampling
+from quintet.engine.interface import Adapter, Progress, Request, SamplingParams
 from quintet.serving.response_cache.key import is_repeatable, key_of
 
-GREEDY = Request((5, 6, 7), (2,), Sampling(temperature=0), Adapter("d1", Path("here")), "hr")
-DRAWN = replace(GREEDY, sampling=Sampling(temperature=0.7, seed=3))
+GREEDY = Request((5, 6, 7), (2,), SamplingParams(temperature=0), Adapter("d1", Path("here")), "hr")
+DRAWN = replace(GREEDY, sampling=SamplingParams(temperature=0.7, seed=3))
 
 
 def with_sampling(request: Request, **settings: Any) -> Request:
@@ -23,16 +23,16 @@ def with_sampling(request: Request, **settings: Any) -> Request:
 @pytest.mark.parametrize(
     ("sampling", "expected"),
     [
-        (Sampling(temperature=0), True),
-        (Sampling(temperature=0.7, seed=0), True),
-        (Sampling(temperature=0.7), False),
-        (Sampling(temperature=1e-9), False),
-        (Sampling(temperature=0, mask=lambda _: [1]), False),
-        (Sampling(temperature=0, mask=lambda _: [1], grammar="digits"), True),
+        (SamplingParams(temperature=0), True),
+        (SamplingParams(temperature=0.7, seed=0), True),
+        (SamplingParams(temperature=0.7), False),
+        (SamplingParams(temperature=1e-9), False),
+        (SamplingParams(temperature=0, mask=lambda _: [1]), False),
+        (SamplingParams(temperature=0, mask=lambda _: [1], grammar="digits"), True),
     ],
 )
 def test_only_what_is_greedy_or_seeded_is_repeatable_and_no_mask_that_could_be_any(
-    sampling: Sampling, expected: bool
+    sampling: SamplingParams, expected: bool
 ) -> None:
     assert is_repeatable(sampling) is expected
 
@@ -103,7 +103,7 @@ requests = st.builds(
     department=st.sampled_from([None, "hr", "finance"]),
     stop=st.lists(st.text('ab,"]', max_size=3), max_size=2).map(tuple),
     sampling=st.builds(
-        Sampling,
+        SamplingParams,
         max_tokens=st.integers(1, 3),
         temperature=st.sampled_from([0.0, 0.5, 1.0]),
         top_p=st.sampled_from([0.5, 1.0]),

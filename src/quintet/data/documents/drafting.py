@@ -12,7 +12,7 @@ from quintet.clients.openai import work_through
 from quintet.data.documents import teacher as prompts
 from quintet.data.documents.passages import Passage, cut
 from quintet.data.documents.reading import Library
-from quintet.data.documents.teacher import Draft, Teacher, TeacherSettings
+from quintet.data.documents.teacher import DraftedPair, Teacher, TeacherSettings
 from quintet.data.near_duplicates import NearDuplicates
 from quintet.data.writing import refuse_to_overwrite, write_rows
 from quintet.errors import DataError, EndpointError, UnusableAnswerError
@@ -89,7 +89,7 @@ def draft(
     """
     refuse_to_overwrite(out)
     keys = {passage.id: _key(passage, settings.chat_url, settings.model, questions) for passage in passages}
-    state = _State(state_file(out))
+    state = _Progress(state_file(out))
     job = _Job(state, keys, questions, progress)
     asyncio.run(job.run(passages, settings))
     outcome = Outcome(len(passages), failed=job.failed)
@@ -114,7 +114,7 @@ def _key(passage: Passage, *settings: object) -> str:
     return hashlib.sha256(json.dumps([passage.source, passage.text, asked, settings]).encode()).hexdigest()
 
 
-class _State:
+class _Progress:
     """The teacher's answers by key, in a file that is only ever appended to, a line an answer."""
 
     def __init__(self, path: Path) -> None:
@@ -148,7 +148,7 @@ class _State:
 class _Job:
     """One pass over the passages, a few in flight at a time."""
 
-    def __init__(self, state: _State, keys: dict[str, str], questions: int, progress: Progress) -> None:
+    def __init__(self, state: _Progress, keys: dict[str, str], questions: int, progress: Progress) -> None:
         self.failed: dict[str, str] = {}
         self._state, self._keys, self._questions, self._progress = state, keys, questions, progress
         self._done = self._total = self._failures_in_a_row = 0
@@ -179,7 +179,7 @@ class _Job:
         self._progress(self._done, self._total)
 
     async def _ask(self, teacher: Teacher, passage: Passage) -> list[Checked]:
-        drafts: list[Draft] = await teacher.draft(passage.source, passage.text, self._questions)
+        drafts: list[DraftedPair] = await teacher.draft(passage.source, passage.text, self._questions)
         return [
             Checked(draft.question, draft.answer, await teacher.supports(passage.source, passage.text, draft))
             for draft in drafts

@@ -59,7 +59,7 @@ class TeacherSettings(EndpointSettings):
 
 
 @dataclass(frozen=True)
-class Draft:
+class DraftedPair:
     """A question and its answer, as the teacher wrote them."""
 
     question: str
@@ -69,18 +69,18 @@ class Draft:
 class Teacher(Endpoint):
     """A client of one endpoint; `async with` closes it."""
 
-    async def draft(self, source: str, passage: str, questions: int) -> list[Draft]:
+    async def draft(self, source: str, passage: str, questions: int) -> list[DraftedPair]:
         """Return at most so many questions with answers; raise UnusableAnswerError when there are none to be read."""
         prompt = DRAFT_PROMPT.format(source=source, passage=passage, questions=questions)
         return parse_drafts(await self.ask(DRAFT_SYSTEM, prompt))[:questions]
 
-    async def supports(self, source: str, passage: str, draft: Draft) -> bool:
+    async def supports(self, source: str, passage: str, draft: DraftedPair) -> bool:
         """Ask whether the passage supports the answer; anything but a yes is a no."""
         prompt = CHECK_PROMPT.format(source=source, passage=passage, question=draft.question, answer=draft.answer)
         return _YES.match(without_thoughts(await self.ask(CHECK_SYSTEM, prompt))) is not None
 
 
-def parse_drafts(content: str) -> list[Draft]:
+def parse_drafts(content: str) -> list[DraftedPair]:
     """Return the questions and answers of a reply, which may wrap its JSON in thoughts, prose or a fence.
 
     Raises UnusableAnswerError when the reply holds neither a pair nor an empty list.
@@ -109,7 +109,7 @@ def _json_values(text: str) -> Iterator[Any]:
             yield value
 
 
-def _drafts_in(value: Any) -> Iterator[Draft]:
+def _drafts_in(value: Any) -> Iterator[DraftedPair]:
     if isinstance(value, list):
         for item in value:
             yield from _drafts_in(item) if isinstance(item, dict) else ()
@@ -117,7 +117,7 @@ def _drafts_in(value: Any) -> Iterator[Draft]:
         fields = {str(name).strip().lower(): found for name, found in value.items()}
         question, answer = _usable(fields.get("question")), _usable(fields.get("answer"))
         if question and answer:
-            yield Draft(question, answer)
+            yield DraftedPair(question, answer)
         else:
             for inner in value.values():
                 yield from _drafts_in(inner) if isinstance(inner, list) else ()

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from quintet.engine.adapters.peft_files import read_files
-from quintet.engine.adapters.types import Base, Expert
+from quintet.engine.adapters.types import Base, LoadedAdapter
 from quintet.engine.types import PAGED, LayerShape
 from quintet.errors import ModelError
 from quintet.models.base_model import load_model, own_dtype
@@ -40,7 +40,7 @@ _BUILDING = Lock()
 """One model at a time: meanwhile the filters of warnings and torch's default dtype are not the process's own."""
 
 
-def read_expert(folder: Path, base: Base) -> Expert:
+def read_expert(folder: Path, base: Base) -> LoadedAdapter:
     """Return the expert in a folder for a base.
 
     May be called from any thread. Raises ModelError with the fix when the files are broken, are of another base, or are
@@ -48,7 +48,7 @@ def read_expert(folder: Path, base: Base) -> Expert:
     """
     if is_full(folder):
         with _BUILDING:
-            return Expert(model=base.load(str(folder)))
+            return LoadedAdapter(model=base.load(str(folder)))
     config = _read_config(folder)
     kind = config.peft_type
     if kind != PeftType.PREFIX_TUNING and kind not in EMBEDDED | OF_THEIR_OWN:
@@ -72,7 +72,7 @@ def read_expert(folder: Path, base: Base) -> Expert:
 
 def _read_through_peft(
     folder: Path, config: Any, template: PreTrainedModel, shapes: Mapping[int, LayerShape]
-) -> Expert:
+) -> LoadedAdapter:
     """Return the expert that PEFT builds into a view of the template; with other layers, as a model of its own."""
     with _BUILDING, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Found missing adapter keys")
@@ -84,10 +84,10 @@ def _read_through_peft(
                          "copy or train it again")  # fmt: skip
     with torch.inference_mode():
         if config.peft_type == PeftType.PREFIX_TUNING:
-            virtual = model.active_peft_config.num_virtual_tokens
+            num_virtual_tokens = model.active_peft_config.num_virtual_tokens
             cache = model.get_prompt(1)
             states = {
-                number: (_places(layer.keys, virtual), _places(layer.values, virtual))
+                number: (_places(layer.keys, num_virtual_tokens), _places(layer.values, num_virtual_tokens))
                 for number, layer in enumerate(cache.layers)
             }
             found = {
@@ -97,14 +97,14 @@ def _read_through_peft(
             if found != shapes:
                 raise ModelError(_of_another_base(folder, f"keys and values {found.get(0)} in {len(found)} layers",
                                                   f"{shapes.get(0)} in {len(shapes)}"))  # fmt: skip
-            return Expert(virtual=config.num_virtual_tokens, states=states)
+            return LoadedAdapter(num_virtual_tokens=config.num_virtual_tokens, states=states)
         if config.peft_type in EMBEDDED:
             embeddings_VE = model.get_prompt(1)[0].to(template.dtype)
             width = template.config.get_text_config().hidden_size
             if embeddings_VE.shape[1] != width:
                 raise ModelError(_of_another_base(folder, f"embeddings of {embeddings_VE.shape[1]}", str(width)))
-            return Expert(virtual=embeddings_VE.shape[0], embeddings=embeddings_VE)
-    return Expert(model=model.get_base_model())
+            return LoadedAdapter(num_virtual_tokens=embeddings_VE.shape[0], embeddings=embeddings_VE)
+    return LoadedAdapter(model=model.get_base_model())
 
 
 def is_full(folder: Path) -> bool:
@@ -141,10 +141,10 @@ def _read_config(folder: Path) -> Any:
         raise ModelError(f"{folder / ADAPTER_CONFIG} is not an adapter's config ({error}); train it again") from error
 
 
-def _places(states_1KLD: Tensor, virtual: int) -> Tensor:
+def _places(states_1KLD: Tensor, num_virtual_tokens: int) -> Tensor:
     """Return `[virtual, K, D]`; a layer with a window shorter than the prefix was given its end alone."""
     states_LKD = states_1KLD[0].transpose(0, 1)
-    absent = states_LKD.new_zeros(virtual - states_LKD.shape[0], *states_LKD.shape[1:])
+    absent = states_LKD.new_zeros(num_virtual_tokens - states_LKD.shape[0], *states_LKD.shape[1:])
     return torch.cat([absent, states_LKD])
 
 

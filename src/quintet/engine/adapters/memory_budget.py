@@ -11,9 +11,9 @@ import psutil
 import torch
 from torch import Tensor
 
-from quintet.engine.adapters.types import Expert
+from quintet.engine.adapters.types import LoadedAdapter
 from quintet.engine.kernels.int8_linear import Int8Linear
-from quintet.engine.lora.multi_lora import LowRank
+from quintet.engine.lora.multi_lora import LoRAWeights
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 SHARE = 0.5
@@ -43,7 +43,7 @@ def stored_bytes(folder: Path, itemsize: int) -> int:
     return sum(_numbers(file) for file in folder.glob("*.safetensors")) * itemsize
 
 
-def held_bytes(expert: Expert, shared: Iterable[Tensor]) -> int:
+def held_bytes(expert: LoadedAdapter, shared: Iterable[Tensor]) -> int:
     """Return how many bytes an expert takes besides tensors that it shares with others."""
     others = {id(tensor) for tensor in shared}
     own = {id(tensor): tensor for tensor in _tensors(expert) if id(tensor) not in others}
@@ -64,9 +64,9 @@ def model_bytes(model: torch.nn.Module) -> int:
     return sum(map(_bytes, own.values())) + _rounded_bytes(model)
 
 
-def _tensors(expert: Expert) -> Iterator[Tensor]:
+def _tensors(expert: LoadedAdapter) -> Iterator[Tensor]:
     for part in expert.parts.values():
-        yield from (part.down_RI, part.up_RO) if isinstance(part, LowRank) else (part.factors,)
+        yield from (part.down_RI, part.up_RO) if isinstance(part, LoRAWeights) else (part.factors,)
     for states in (expert.states or {}).values():
         yield from states
     if expert.embeddings is not None:

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from quintet.engine.adapters.types import Base, Expert
-from quintet.engine.lora.multi_lora import LowRank, Scale
+from quintet.engine.adapters.types import Base, LoadedAdapter
+from quintet.engine.lora.multi_lora import LoRAWeights, Scale
 
 WEIGHTS = "adapter_model.safetensors"
 OF_BASE = "base_model.model."
@@ -54,7 +54,7 @@ class _Unlike(Exception):  # noqa: N818
 
 
 @torch.inference_mode()
-def read_files(folder: Path, config: Any, base: Base) -> Expert | None:
+def read_files(folder: Path, config: Any, base: Base) -> LoadedAdapter | None:
     """Return the expert of a folder and its config for a base, or None: ask PEFT."""
     if not _is_known(config):
         return None
@@ -106,31 +106,33 @@ class _Weights:
             raise _Unlike(*self._left)
 
 
-def _read_embeddings(config: Any, weights: _Weights, base: Base) -> Expert:
-    virtual = config.num_virtual_tokens
-    embeddings_VE = weights.take(VIRTUAL, virtual, base.skeleton.config.get_text_config().hidden_size)
-    return Expert(virtual=virtual, embeddings=embeddings_VE.to(base.skeleton.dtype, copy=True))
+def _read_embeddings(config: Any, weights: _Weights, base: Base) -> LoadedAdapter:
+    num_virtual_tokens = config.num_virtual_tokens
+    embeddings_VE = weights.take(VIRTUAL, num_virtual_tokens, base.skeleton.config.get_text_config().hidden_size)
+    return LoadedAdapter(
+        num_virtual_tokens=num_virtual_tokens, embeddings=embeddings_VE.to(base.skeleton.dtype, copy=True)
+    )
 
 
-def _read_states(config: Any, weights: _Weights, base: Base) -> Expert:
+def _read_states(config: Any, weights: _Weights, base: Base) -> LoadedAdapter:
     """Read keys and values as the cache has them: of each token, in each layer, the keys and behind them the values."""
     shapes = base.shapes
-    virtual, (heads, size, _) = config.num_virtual_tokens, shapes[0]
+    num_virtual_tokens, (heads, size, _) = config.num_virtual_tokens, shapes[0]
     if set(shapes.values()) != {(heads, size, size)} or config.num_attention_heads != heads:
         raise _Unlike(VIRTUAL)
-    stored_VX = weights.take(VIRTUAL, virtual, len(shapes) * 2 * heads * size)
-    stored_LVKD = stored_VX.to(base.skeleton.dtype).view(virtual, -1, heads, size).transpose(0, 1)
+    stored_VX = weights.take(VIRTUAL, num_virtual_tokens, len(shapes) * 2 * heads * size)
+    stored_LVKD = stored_VX.to(base.skeleton.dtype).view(num_virtual_tokens, -1, heads, size).transpose(0, 1)
     states_LVKD = stored_LVKD.clone(memory_format=torch.contiguous_format)
     pairs = zip(states_LVKD[::2], states_LVKD[1::2], strict=True)
-    return Expert(virtual=virtual, states=dict(enumerate(pairs)))
+    return LoadedAdapter(num_virtual_tokens=num_virtual_tokens, states=dict(enumerate(pairs)))
 
 
-def _read_parts(config: Any, weights: _Weights, base: Base) -> Expert:
+def _read_parts(config: Any, weights: _Weights, base: Base) -> LoadedAdapter:
     read, parts = _PARTS[config.peft_type], {}
     for path, layer in _targets(config, base.skeleton):
         weights.check_base(path, base)
         parts[path] = read(config, weights, path, layer, base.skeleton.dtype)
-    return Expert(parts=parts)
+    return LoadedAdapter(parts=parts)
 
 
 def _targets(config: Any, base: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
@@ -151,7 +153,7 @@ def _sizes(layer: nn.Module) -> tuple[int, int]:
     raise _Unlike(type(layer))
 
 
-def _read_lora(config: Any, weights: _Weights, path: str, layer: nn.Module, dtype: torch.dtype) -> LowRank:
+def _read_lora(config: Any, weights: _Weights, path: str, layer: nn.Module, dtype: torch.dtype) -> LoRAWeights:
     inputs, outputs = _sizes(layer)
     rank = config.rank_pattern.get(get_pattern_key(config.rank_pattern, path), config.r)
     alpha = config.alpha_pattern.get(get_pattern_key(config.alpha_pattern, path), config.lora_alpha)
@@ -160,7 +162,7 @@ def _read_lora(config: Any, weights: _Weights, path: str, layer: nn.Module, dtyp
     return _low_rank(down_RI, up_OR.float() * (alpha / (math.sqrt(rank) if config.use_rslora else rank)), dtype)
 
 
-def _read_adalora(config: Any, weights: _Weights, path: str, layer: nn.Module, dtype: torch.dtype) -> LowRank:
+def _read_adalora(config: Any, weights: _Weights, path: str, layer: nn.Module, dtype: torch.dtype) -> LoRAWeights:
     """Read singular vectors and values of the ranks that were not pruned."""
     inputs, outputs = _sizes(layer)
     kept = (config.rank_pattern or {}).get(f"{path}.lora_E")
@@ -180,17 +182,17 @@ def _read_ia3(config: Any, weights: _Weights, path: str, layer: nn.Module, dtype
     return Scale(factors.flatten().to(dtype, copy=True), of_input)
 
 
-def _low_rank(down_RI: Tensor, up_OR: Tensor, dtype: torch.dtype) -> LowRank:
+def _low_rank(down_RI: Tensor, up_OR: Tensor, dtype: torch.dtype) -> LoRAWeights:
     """Return an expert's part of a layer, in memory of its own."""
-    return LowRank(down_RI.to(dtype, copy=True).contiguous(), up_OR.T.to(dtype, copy=True).contiguous())
+    return LoRAWeights(down_RI.to(dtype, copy=True).contiguous(), up_OR.T.to(dtype, copy=True).contiguous())
 
 
-_PARTS: Mapping[PeftType, Callable[[Any, _Weights, str, nn.Module, torch.dtype], LowRank | Scale]] = {
+_PARTS: Mapping[PeftType, Callable[[Any, _Weights, str, nn.Module, torch.dtype], LoRAWeights | Scale]] = {
     PeftType.LORA: _read_lora,
     PeftType.ADALORA: _read_adalora,
     PeftType.IA3: _read_ia3,
 }
-_READ: Mapping[PeftType, Callable[[Any, _Weights, Base], Expert]] = {
+_READ: Mapping[PeftType, Callable[[Any, _Weights, Base], LoadedAdapter]] = {
     **dict.fromkeys(_PARTS, _read_parts),
     PeftType.PREFIX_TUNING: _read_states,
     PeftType.PROMPT_TUNING: _read_embeddings,

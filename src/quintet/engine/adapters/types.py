@@ -12,13 +12,13 @@ from quintet.engine.types import LayerShape
 
 
 @dataclass(frozen=True)
-class Expert:
-    """One expert, ready to compute: `virtual` tokens in front, by states or embeddings; parts; or a model of its own.
+class LoadedAdapter:
+    """An adapter that is ready to compute: virtual tokens in front, by states or embeddings; parts; or a whole model.
 
     `states` has the keys and values of each layer, `[virtual, K, D]`; `embeddings` is `[virtual, hidden]`.
     """
 
-    virtual: int = 0
+    num_virtual_tokens: int = 0
     parts: Parts = field(default_factory=dict)
     states: Mapping[int, tuple[Tensor, Tensor]] | None = None
     embeddings: Tensor | None = None

@@ -1,9 +1,9 @@
-"""Linear layers whose weights lie in memory as the CPU's matrix kernels read them. Knows no experts and no batches.
+"""Prepacked linear layers: weights in the blocked layout that the CPU's matrix kernels read.
 
 oneDNN multiplies few rows fast by a matrix in blocks. A plain weight of half precision is brought into them at every
 call, which for a few tokens takes as long as the product itself, and one of single precision goes to another library,
 which is slower at it; here it is done once, and the plain weight is let go. Layers that are given the same input, such
-as those of queries, keys and values, are siblings: computed as one.
+as those of queries, keys and values, are fused: computed as one.
 
 Shapes: T tokens, I inputs, O outputs; V words, E numbers each.
 """
@@ -23,7 +23,7 @@ from quintet.engine.kernels.int8_linear import Int8Linear, multiplies_int8
 from quintet.errors import ModelError
 
 Packing = Literal["blocked", "int8"]
-FEW = {torch.float32: 10}
+PACK_BATCH_HINT = {torch.float32: 10}
 """For how many rows blocks are chosen, by precision: it matters little but for this one."""
 
 
@@ -33,7 +33,9 @@ class PackedLinear(nn.Module):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), FEW.get(linear.weight.dtype, 1))
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(
+            linear.weight.detach(), PACK_BATCH_HINT.get(linear.weight.dtype, 1)
+        )
         self._bias = None if linear.bias is None else linear.bias.detach().clone()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -42,7 +44,7 @@ class PackedLinear(nn.Module):
         return torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")  # type: ignore[no-any-return]
 
 
-class Siblings(nn.Module):
+class FusedLinears(nn.Module):
     """Packed layers of one input, as one of all their outputs, which is computed when the first of them is asked."""
 
     def __init__(self, layer: nn.Module, sizes: Sequence[int]) -> None:
@@ -62,17 +64,17 @@ class Siblings(nn.Module):
         return output
 
 
-class SiblingLinear(nn.Module):
+class FusedLinearPart(nn.Module):
     """One of the layers that are computed as one."""
 
-    def __init__(self, linear: nn.Linear, siblings: Siblings, number: int) -> None:
+    def __init__(self, linear: nn.Linear, fused: FusedLinears, number: int) -> None:
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.siblings, self._number = siblings, number
+        self.fused, self._number = fused, number
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x W^T + b`, `[..., O]`."""
-        return self.siblings.output(self._number, x)
+        return self.fused.output(self._number, x)
 
 
 def packing_of(dtype: torch.dtype, device: str, *, int8: bool) -> Packing | None:
@@ -96,7 +98,7 @@ def computes(dtype: torch.dtype) -> bool:
 
 
 @contextmanager
-def finding_siblings(model: nn.Module) -> Iterator[list[tuple[str, ...]]]:
+def finding_fusable(model: nn.Module) -> Iterator[list[tuple[str, ...]]]:
     """Fill a list, at the end, with the paths of linear layers that were given the same input one after the other."""
     found: list[tuple[str, ...]] = []
     calls: list[tuple[str, Tensor]] = []
@@ -112,12 +114,12 @@ def finding_siblings(model: nn.Module) -> Iterator[list[tuple[str, ...]]]:
         found += [paths] if len(paths) > 1 else []
 
 
-def pack(model: nn.Module, packing: Packing, siblings: Collection[tuple[str, ...]] = (), threads: int = 1) -> None:
+def pack(model: nn.Module, packing: Packing, fused: Collection[tuple[str, ...]] = (), threads: int = 1) -> None:
     """Replace the model's linear layers one by one, so that memory holds only one of them for each thread twice.
 
     The layers of PEFT's adapters stay as they are, and so do those beneath that it asks for more than to compute. A
     weight that another module shares, such as embeddings that are the head's too, is rounded or stays as well: it would
-    be there twice for good. `siblings` are paths of layers that are always given the same input, in turn.
+    be there twice for good. `fused` are paths of layers that are always given the same input, in turn.
     """
     make = PackedLinear if packing == "blocked" else Int8Linear
     shared = _shared(model) if packing == "blocked" else set()
@@ -127,7 +129,7 @@ def pack(model: nn.Module, packing: Packing, siblings: Collection[tuple[str, ...
         for path, module in model.named_modules()
         if type(module) is nn.Linear and module.weight.data_ptr() not in shared and _is_base(path, adapted)
     }
-    groups = [paths for paths in siblings if packable >= set(paths)]
+    groups = [paths for paths in fused if packable >= set(paths)]
     groups += [(path,) for path in sorted(packable.difference(*groups))]
     # What a library does to bring weights into its order is one thread's work.
     with ThreadPoolExecutor(threads) as pool:
@@ -148,9 +150,9 @@ def _replace(model: nn.Module, make: type[PackedLinear] | type[Int8Linear], path
     if has_bias:
         biases: list[Tensor] = [torch.zeros(len(one.weight)) if one.bias is None else one.bias for one in linears]
         joined.bias = nn.Parameter(torch.cat(biases).to(joined.weight.dtype), requires_grad=False)
-    siblings = Siblings(make(joined), [linear.out_features for linear in linears])
+    fused = FusedLinears(make(joined), [linear.out_features for linear in linears])
     for number, (path, linear) in enumerate(zip(paths, linears, strict=True)):
-        model.set_submodule(path, SiblingLinear(linear, siblings, number))
+        model.set_submodule(path, FusedLinearPart(linear, fused, number))
 
 
 def _is_base(path: str, adapted: Mapping[str, Any]) -> bool:
@@ -173,7 +175,7 @@ class StoredEmbedding(nn.Module):
         return nn.functional.embedding(ids, self._table_VE).to(self._dtype)
 
 
-def unmap(model: nn.Module, dtype: torch.dtype) -> None:
+def release_mmap(model: nn.Module, dtype: torch.dtype) -> None:
     """Copy what is left of plain weights, none in less than `dtype`, and let go of the file they are mapped from.
 
     Tables of embeddings, which are a tenth of a small model, do stay in less.

@@ -1,9 +1,9 @@
-"""Linear layers that many experts share: each token gets its own expert's low-rank part or scale. Knows no files.
+"""Multi-LoRA: linear layers that many adapters share, each token with its own adapter's low-rank part or scale.
 
-`y = W x + B_all ((A_all x) ⊙ mask)`: the experts of a step lie in one stack of rows, and a token's mask leaves it its
-own expert's ranks alone, so a mixed batch costs two thin products. On a CPU, where experts are equally wide, tokens are
-sorted to their experts instead. An expert's rows are the same in all layers, so one mask or order does for all; it
-enters by copying its own rows, whatever others do.
+`y = W x + B_all ((A_all x) ⊙ mask)`: the adapters of a step lie in one stack of rows, and a token's mask leaves it its
+own adapter's ranks alone, so a mixed batch costs two thin products. On a CPU, where adapters are equally wide, tokens
+are grouped by adapter instead (`segments`). An adapter's rows are the same in all layers, so one mask or order does for
+all; loading one copies its own rows only.
 
 Shapes: T tokens, E experts with scales, I inputs, O outputs, R the rows from the first to the last expert of a step.
 """
@@ -18,15 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from quintet.engine.lora.segments import TokenGroups, group
-from quintet.engine.lora.slots import RankSpace
+from quintet.engine.lora.slots import SlotAllocator
 from quintet.engine.memory import lazy_zeros, rounded
 
-MOST_ENTERED = 64
+MAX_RESIDENT = 64
 """Of how many experts rows are kept, the widest ones that there are; a step of more makes room for them all."""
 
 
 @dataclass(frozen=True)
-class LowRank:
+class LoRAWeights:
     """What an expert adds to a linear layer: `up^T (down x)`, any scaling within `up`."""
 
     down_RI: Tensor
@@ -41,7 +41,7 @@ class Scale:
     of_input: bool
 
 
-Parts = Mapping[str, LowRank | Scale]
+Parts = Mapping[str, LoRAWeights | Scale]
 """An expert's parts, by the path of the linear layer in the model."""
 
 
@@ -52,8 +52,8 @@ class RankRows:
     has a part of each layer, of whatever rank.
     """
 
-    def __init__(self, capacity: int, layers: Mapping[str, LowRank]) -> None:
-        self.space = RankSpace(capacity)
+    def __init__(self, capacity: int, layers: Mapping[str, LoRAWeights]) -> None:
+        self.space = SlotAllocator(capacity)
         self.layers = layers
         self._written: dict[str, Parts] = {}
         self._rows = {
@@ -64,11 +64,11 @@ class RankRows:
         """Whether there are as many rows, in all of these layers."""
         return capacity <= self.space.capacity and all(path in self.layers for path in layers)
 
-    def larger(self, capacity: int, layers: Mapping[str, LowRank]) -> "RankRows":
+    def larger(self, capacity: int, layers: Mapping[str, LoRAWeights]) -> "RankRows":
         """Return empty rows in all of both layers: as many as these, or, where those are too few, at least twice."""
         now = self.space.capacity
         more = {
-            path: LowRank(
+            path: LoRAWeights(
                 part.down_RI.new_empty(0, part.down_RI.shape[1]), part.up_RO.new_empty(0, part.up_RO.shape[1])
             )
             for path, part in layers.items()
@@ -100,7 +100,7 @@ class RankRows:
         for path, (down_RI, up_RO) in self._rows.items():
             part = parts.get(path)
             end = rows.start
-            if isinstance(part, LowRank):
+            if isinstance(part, LoRAWeights):
                 end += part.down_RI.shape[0]
                 down_RI[rows.start : end] = part.down_RI
                 up_RO[rows.start : end] = part.up_RO
@@ -108,15 +108,15 @@ class RankRows:
                 down_RI[end : rows.stop] = 0
                 up_RO[end : rows.stop] = 0
 
-    def layer(self, path: str, window: range) -> tuple[Tensor, Tensor]:
+    def layer(self, path: str, span: range) -> tuple[Tensor, Tensor]:
         """Return a layer's rows of a window, `[R, I]` and `[R, O]`."""
         down_RI, up_RO = self._rows[path]
-        return down_RI[window.start : window.stop], up_RO[window.start : window.stop]
+        return down_RI[span.start : span.stop], up_RO[span.start : span.stop]
 
 
 def rank(parts: Parts) -> int:
     """Return how many rows an expert needs: the largest of its ranks."""
-    return max((part.down_RI.shape[0] for part in parts.values() if isinstance(part, LowRank)), default=0)
+    return max((part.down_RI.shape[0] for part in parts.values() if isinstance(part, LoRAWeights)), default=0)
 
 
 def _zeros(part_RX: Tensor, capacity: int) -> Tensor:
@@ -158,7 +158,7 @@ class Tokens:
     scale_T: Tensor
     groups: TokenGroups | None = None
 
-    def add_low_rank(self, layer: "MixedLayer", x_TI: Tensor, out_TO: Tensor) -> None:
+    def add_low_rank(self, layer: "BatchLayer", x_TI: Tensor, out_TO: Tensor) -> None:
         """Add to a layer's outputs what each token's own expert adds to them."""
         if layer.down_RI is None or layer.up_RO is None:
             return
@@ -173,7 +173,7 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class MixedLayer:
+class BatchLayer:
     """What the experts of a step do to a layer."""
 
     down_RI: Tensor | None
@@ -183,40 +183,40 @@ class MixedLayer:
 
 
 @dataclass(frozen=True)
-class Mixture:
+class LoRABatch:
     """What the experts of a step do to the layers, and whose the tokens are: all, and those that reach the head.
 
-    `kind` is equal where all of it but the tokens is the same, in the same memory.
+    `graph_key` is equal where all of it but the tokens is the same, in the same memory.
     """
 
-    layers: Mapping[str, MixedLayer]
+    layers: Mapping[str, BatchLayer]
     tokens: Tokens
     head_tokens: Tokens
-    kind: Hashable
+    graph_key: Hashable
 
     @property
     def tensors(self) -> list[Tensor]:
         """What it says of the tokens, where all of them reach the head."""
         return [each for each in (self.tokens.scale_T, self.tokens.others_TR) if each is not None]
 
-    def of(self, tensors: Iterator[Tensor]) -> "Mixture":
+    def of(self, tensors: Iterator[Tensor]) -> "LoRABatch":
         """Return a mixture like this of other tokens, all of which reach the head."""
         scale_T = next(tensors)
         tokens = Tokens(None if self.tokens.others_TR is None else next(tensors), scale_T)
-        return Mixture(self.layers, tokens, tokens, self.kind)
+        return LoRABatch(self.layers, tokens, tokens, self.graph_key)
 
 
-class Mixer:
-    """Adds the experts' parts to a model's linear layers, whose own weights stay as they are.
+class MultiLoRA:
+    """Adds adapters to a model's linear layers, whose own weights stay as they are.
 
-    For one thread, except `reserve`. With `even`, a step reads the rows from the first to one of few places, not to the
-    last of its experts' alone, so that few steps differ in what they read.
+    For one thread, except `reserve`. With `padded`, the span of a step is padded to one of few lengths, so that few
+    CUDA graphs do for all steps.
     """
 
-    def __init__(self, model: nn.Module, head: nn.Module | None, *, even: bool = False) -> None:
+    def __init__(self, model: nn.Module, head: nn.Module | None, *, padded: bool = False) -> None:
         self._model = model
         self._head = head
-        self._even = even
+        self._padded = padded
         self._experts: dict[str, Parts] = {}
         self._mixed: set[str] = set()
         self._rows = RankRows(0, {})
@@ -225,12 +225,12 @@ class Mixer:
         # Those that are coming included.
         self._ranks: dict[str, int] = {}
         # The experts of the last step, or none when anything has to be done before the next of the same.
-        self._settled: frozenset[str] = frozenset()
+        self._prepared: frozenset[str] = frozenset()
         self._ranges: Mapping[str, range] = {}
         self._window = range(0)
-        self._mixed_layers: Mapping[str, MixedLayer] = {}
-        self._kind: Hashable = None
-        self._mixture: Mixture | None = None
+        self._mixed_layers: Mapping[str, BatchLayer] = {}
+        self._graph_key: Hashable = None
+        self._mixture: LoRABatch | None = None
 
     @torch.inference_mode()
     def reserve(self, digest: str, parts: Parts) -> None:
@@ -248,7 +248,7 @@ class Mixer:
         self.remove(digest)
         for path in parts:
             if path not in self._mixed:
-                _MixedLinear(self, path, self._model.get_submodule(path), self._head)
+                _LoRALinear(self, path, self._model.get_submodule(path), self._head)
                 self._mixed.add(path)
         self._experts[digest], self._ranks[digest] = parts, rank(parts)
         room = self._room(parts)
@@ -265,12 +265,12 @@ class Mixer:
             rows.forget(digest)
         if digest in self._scales.row:
             self._scales = Scales({})
-        self._settled = frozenset()
+        self._prepared = frozenset()
 
     def _room(self, parts: Parts) -> RankRows:
         """Return rows for all experts and these parts: those that there are, or twice as many, so they seldom grow."""
-        needed = sum(nlargest(MOST_ENTERED, list(self._ranks.values())))
-        layers = {**self._rows.layers, **{path: part for path, part in parts.items() if isinstance(part, LowRank)}}
+        needed = sum(nlargest(MAX_RESIDENT, list(self._ranks.values())))
+        layers = {**self._rows.layers, **{path: part for path, part in parts.items() if isinstance(part, LoRAWeights)}}
         now, reserved = self._rows, self._reserved or self._rows
         held = next((rows for rows in (now, reserved) if rows.hold(needed, layers)), None)
         return held or reserved.larger(needed, layers)
@@ -280,48 +280,51 @@ class Mixer:
         """Where the low-rank parts are."""
         return self._rows
 
-    def mixture(self, owners: Sequence[str | None], head_rows: Sequence[int], device: Any) -> Mixture | None:
-        """Bring in whose each row of the next forward is, by digest, of which some reach the head; None for no one."""
+    def prepare_batch(self, owners: Sequence[str | None], head_rows: Sequence[int], device: Any) -> LoRABatch | None:
+        """Prepare the next forward; `owners` are the adapters of its rows, by digest. None where no row has any.
+
+        `head_rows` are the rows that reach the head.
+        """
         active = {owner: self._experts[owner] for owner in dict.fromkeys(owners) if owner in self._experts}
         if not active:
             return None
-        if active.keys() != self._settled:
+        if active.keys() != self._prepared:
             ranked = {digest: parts for digest, parts in active.items() if self._ranks[digest]}
             if (needed := sum(self._ranks[digest] for digest in ranked)) > self._rows.space.capacity:
                 self._rows = self._rows.larger(needed, {})
             moved = self._rows.gather(ranked)
-            self._settled = frozenset() if moved else frozenset(active)
+            self._prepared = frozenset() if moved else frozenset(active)
             self._ranges = {digest: self._rows.space.ranges[digest] for digest in ranked}
-            window = self._rows.space.window(ranked)
+            span = self._rows.space.span(ranked)
             self._window = (
-                range(min(rounded(window.stop, 16), self._rows.space.capacity)) if self._even and window else window
+                range(min(rounded(span.stop, 16), self._rows.space.capacity)) if self._padded and span else span
             )
             if not _scaled(active).keys() <= self._scales.row.keys():
                 self._scales = Scales(active)
             paths = dict.fromkeys(path for parts in active.values() for path in parts)
             self._mixed_layers = {path: self._mixed_layer(path, active) for path in paths}
             # Objects, not their numbers: as long as somebody holds this, no other can be taken for them.
-            self._kind = (self._rows, self._window, self._scales, frozenset(_what_is_done(self._mixed_layers)))
+            self._graph_key = (self._rows, self._window, self._scales, frozenset(_what_is_done(self._mixed_layers)))
         of_head = self._tokens_of([owners[row] for row in head_rows], device)
-        return Mixture(self._mixed_layers, self._tokens_of(owners, device), of_head, self._kind)
+        return LoRABatch(self._mixed_layers, self._tokens_of(owners, device), of_head, self._graph_key)
 
     @contextmanager
-    def mixing(self, mixture: Mixture | None) -> Iterator[None]:
-        """Let a mixture hold in the forwards of this context."""
-        self._mixture = mixture
+    def active(self, prepare_batch: LoRABatch | None) -> Iterator[None]:
+        """Let a batch hold in the forwards of this context."""
+        self._mixture = prepare_batch
         try:
             yield
         finally:
             self._mixture = None
 
-    def _mixed_layer(self, path: str, active: Mapping[str, Parts]) -> MixedLayer:
+    def _mixed_layer(self, path: str, active: Mapping[str, Parts]) -> BatchLayer:
         """Return what these experts do to a layer."""
         parts = [each[path] for each in active.values() if path in each]
         sides = {part.of_input for part in parts if isinstance(part, Scale)}
         down_RI = up_RO = None
-        if any(isinstance(part, LowRank) for part in parts):
+        if any(isinstance(part, LoRAWeights) for part in parts):
             down_RI, up_RO = self._rows.layer(path, self._window)
-        return MixedLayer(
+        return BatchLayer(
             down_RI,
             up_RO,
             self._scales.table(path, True) if True in sides else None,
@@ -334,7 +337,7 @@ class Mixer:
         ranges = [self._ranges.get(owner, range(0)) if owner else range(0) for owner in owners]
         if all(own == self._window for own in ranges):
             return Tokens(None, scale_T)
-        groups = group(ranges, self._window) if scale_T.is_cpu and not self._even else None
+        groups = group(ranges, self._window) if scale_T.is_cpu and not self._padded else None
         return Tokens(None if groups else self._others(ranges, device), scale_T, groups)
 
     def _others(self, ranges: Sequence[range], device: Any) -> Tensor:
@@ -345,7 +348,7 @@ class Mixer:
         others_TR: Tensor = (rows_R < start_T1) | (rows_R >= stop_T1)
         return others_TR
 
-    def layer(self, path: str) -> MixedLayer | None:
+    def layer(self, path: str) -> BatchLayer | None:
         """Return what the experts of this forward do to a layer, if anything."""
         return self._mixture.layers.get(path) if self._mixture else None
 
@@ -356,16 +359,16 @@ class Mixer:
         return self._mixture.head_tokens if of_head else self._mixture.tokens
 
 
-def _what_is_done(layers: Mapping[str, MixedLayer]) -> Iterator[tuple[str, bool, bool, bool]]:
+def _what_is_done(layers: Mapping[str, BatchLayer]) -> Iterator[tuple[str, bool, bool, bool]]:
     """Yield of each layer which of the three things are done to it."""
     for path, layer in layers.items():
         yield path, layer.down_RI is None, layer.input_scale_EI is None, layer.output_scale_EO is None
 
 
-class _MixedLinear:
+class _LoRALinear:
     """One linear layer's hooks: scales on its inputs, low-rank parts and scales on its outputs."""
 
-    def __init__(self, mixer: Mixer, path: str, linear: nn.Module, head: nn.Module | None) -> None:
+    def __init__(self, mixer: MultiLoRA, path: str, linear: nn.Module, head: nn.Module | None) -> None:
         self._mixer = mixer
         self._path = path
         self._of_head = linear is head

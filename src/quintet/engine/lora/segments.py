@@ -20,7 +20,7 @@ LONG = 16
 
 
 @dataclass(frozen=True)
-class Run:
+class Segment:
     """Tokens of one expert that follow each other, and its rows."""
 
     tokens: slice
@@ -33,7 +33,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Sorted:
+class PaddedGroups:
     """Single tokens, sorted to their experts: `order` has for each expert as many as the one with most has.
 
     Where an expert has fewer, any token stands, and what comes of it is not read. `tokens_N` is None where they are all
@@ -62,7 +62,7 @@ class Sorted:
 class TokenGroups:
     """The tokens of a step that have an expert of low rank."""
 
-    parts: Sequence[Run | Sorted]
+    parts: Sequence[Segment | PaddedGroups]
 
     def add(self, x_TI: Tensor, down_RI: Tensor, up_RO: Tensor, out_TO: Tensor) -> None:
         """Add to the outputs `[T, O]` what each token's own expert adds to them."""
@@ -70,21 +70,21 @@ class TokenGroups:
             part.add(x_TI, down_RI, up_RO, out_TO)
 
 
-def group(rows: Sequence[range], window: range) -> TokenGroups | None:
+def group(rows: Sequence[range], span: range) -> TokenGroups | None:
     """Group tokens by each one's rows, of those of a window; None where experts are not equally wide.
 
     A token without rows is in no group.
     """
     widths = {len(own) for own in rows if own}
-    if len(widths) != 1 or len(window) % (width := widths.pop()):
+    if len(widths) != 1 or len(span) % (width := widths.pop()):
         return None
-    runs, single = _split(rows, window)
-    experts = {token: divmod(rows[token].start - window.start, width) for token in single}
+    runs, single = _split(rows, span)
+    experts = {token: divmod(rows[token].start - span.start, width) for token in single}
     if any(rest for _, rest in experts.values()):
         return None
     if not single:
         return TokenGroups(runs)
-    of_expert: list[list[int]] = [[] for _ in range(len(window) // width)]
+    of_expert: list[list[int]] = [[] for _ in range(len(span) // width)]
     for token, (expert, _) in experts.items():
         of_expert[expert].append(token)
     total = len(rows)
@@ -95,20 +95,20 @@ def group(rows: Sequence[range], window: range) -> TokenGroups | None:
     tokens = sorted(place)
     tokens_N = None if len(tokens) == total else torch.tensor(tokens)
     return TokenGroups(
-        [*runs, Sorted(width, torch.tensor(order), torch.tensor([place[token] for token in tokens]), tokens_N)]
+        [*runs, PaddedGroups(width, torch.tensor(order), torch.tensor([place[token] for token in tokens]), tokens_N)]
     )
 
 
-def _split(rows: Sequence[range], window: range) -> tuple[list[Run], list[int]]:
+def _split(rows: Sequence[range], span: range) -> tuple[list[Segment], list[int]]:
     """Return the long runs of one expert's tokens, and the tokens that are in none."""
-    runs: list[Run] = []
+    runs: list[Segment] = []
     single: list[int] = []
     token = 0
     for own, same in groupby(rows):
         tokens = range(token, token := token + len(list(same)))
         if own and len(tokens) >= LONG:
-            first = own.start - window.start
-            runs.append(Run(slice(tokens.start, tokens.stop), slice(first, first + len(own))))
+            first = own.start - span.start
+            runs.append(Segment(slice(tokens.start, tokens.stop), slice(first, first + len(own))))
         elif own:
             single += tokens
     return runs, single

@@ -1,13 +1,13 @@
-"""Which rows are whose, where low-rank parts of many experts lie one behind the other. Accounts only, no tensors."""
+"""Slot allocator: which rows of the stacked LoRA weights belong to which adapter. Accounts only, no tensors."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Mapping
 
-LOOSE = 2
+MAX_SPAN_RATIO = 2
 """How many times the rows that a step needs may lie between the first and the last of them."""
 
 
-class RankSpace:
+class SlotAllocator:
     """A line of `capacity` rows, of which each expert that entered has a range.
 
     What a step computes is the window from the first row to the last of its experts. Those that no step asks for keep
@@ -33,11 +33,11 @@ class RankSpace:
             for digest in sorted(widths, key=lambda digest: self.ranges[digest].start if digest in self.ranges else -1):
                 self._take(digest, range(start, start + widths[digest]))
                 start += widths[digest]
-        elif not entering and len(self.window(widths)) > LOOSE * sum(widths.values()):
+        elif not entering and len(self.span(widths)) > MAX_SPAN_RATIO * sum(widths.values()):
             self._place(max(widths, key=lambda digest: before[digest].start), widths)
         return [digest for digest in widths if self.ranges[digest] != before.get(digest)]
 
-    def window(self, digests: Collection[str]) -> range:
+    def span(self, digests: Collection[str]) -> range:
         """Return the rows from the first to the last of experts that have entered."""
         ranges = [self.ranges[digest] for digest in digests]
         return _span(ranges) if ranges else range(0)
@@ -57,7 +57,7 @@ class RankSpace:
         starts = {0, *(rows.stop for rows in self.ranges.values()), *([own.start] if own else [])}
         places = [range(start, start + width) for start in starts if start + width <= self.capacity]
         places = [place for place in places if not held.meeting(place)]
-        wide = LOOSE * (width + held.rows)
+        wide = MAX_SPAN_RATIO * (width + held.rows)
 
         def cost(place: range) -> tuple[int, int, int]:
             return max(0, held.span(place) - wide), idle.meeting(place), place.start

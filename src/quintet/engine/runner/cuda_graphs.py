@@ -1,8 +1,8 @@
-"""A step's kernels, recorded once and launched at once from then on. Knows no models, experts or sequences.
+"""CUDA graphs: a decode step's kernels, captured once and replayed from then on. Knows no models, experts or sequences.
 
-On a GPU a small model's step is over before Python has said what all of it is: some thousand kernels, each launched by
+On a GPU a small model's step is over before Python has launched all of it: some thousand kernels, each launched by
 itself. A graph has them all, with the addresses that they read and write; only what is at these addresses changes.
-What a graph says is compared with what was said without it before anybody is answered by it.
+A graph's result is compared with that of the same step without it before any request is answered by it.
 """
 
 import logging
@@ -16,8 +16,8 @@ from torch import Tensor
 Compute = Callable[[Sequence[Tensor]], Tensor]
 Capture = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
 """Records some work; returns what does it again, and where its result then is."""
-MOST_GRAPHS = 128
-MOST_APART = 0.02
+MAX_GRAPHS = 128
+MAX_RELATIVE_ERROR = 0.02
 """Of the length of the logits: kernels that are chosen anew may round otherwise, and no more."""
 
 logger = logging.getLogger("quintet.engine")
@@ -53,7 +53,7 @@ class Graph:
         return self.result
 
 
-class DecodeGraphs:
+class CUDAGraphs:
     """Graphs by what they are for, the least recently used of which are let go."""
 
     def __init__(self, capture: Capture) -> None:
@@ -62,16 +62,16 @@ class DecodeGraphs:
         self._graphs: OrderedDict[Hashable, Graph] = OrderedDict()
         self._met: set[Hashable] = set()
 
-    def run(self, owner: object, kind: Hashable, inputs: Sequence[Tensor], compute: Compute) -> Tensor:
-        """Return what `compute` makes of the inputs, of whose numbers it may decide nothing.
+    def run(self, owner: object, graph_key: Hashable, inputs: Sequence[Tensor], compute: Compute) -> Tensor:
+        """Return what `compute` makes of the inputs; nothing that it does may be decided by their numbers.
 
-        `kind` is all else that it depends on. `owner` has the memory that graphs read: with another one, all are let
-        go. What comes a second time is recorded; what comes once is not worth it.
+        `graph_key` is all else that it depends on. `owner` has the memory that graphs read: another owner drops them
+        all. A graph is captured when its key comes a second time.
         """
         if owner is not self._owner:
             self._clear()
             self._owner = owner
-        key = (kind, tuple(each.shape for each in inputs))
+        key = (graph_key, tuple(each.shape for each in inputs))
         if key in self._graphs:
             self._graphs.move_to_end(key)
             return self._graphs[key].run(inputs)
@@ -93,11 +93,11 @@ class DecodeGraphs:
             return
         expected = expected.float()
         apart = float((result.float() - expected).norm() / expected.norm().clamp_min(1e-12))
-        if apart > MOST_APART:
+        if apart > MAX_RELATIVE_ERROR:
             self._give_up(f"what was recorded says something else ({apart:.3f} apart)")
             return
         self._graphs[key] = Graph(own, replay, result)
-        if len(self._graphs) > MOST_GRAPHS:
+        if len(self._graphs) > MAX_GRAPHS:
             self._graphs.popitem(last=False)
 
     def _give_up(self, why: str) -> None:

@@ -20,12 +20,12 @@ from quintet.engine.adapters.memory_budget import (
     stored_bytes,
     tensors_of,
 )
-from quintet.engine.adapters.types import Base, Expert
+from quintet.engine.adapters.types import Base, LoadedAdapter
 from quintet.engine.interface import Adapter, DeviceInfo
-from quintet.engine.kernels.prepacked_linear import finding_siblings, pack, packing_of, unmap
-from quintet.engine.lora.multi_lora import Mixer
+from quintet.engine.kernels.prepacked_linear import finding_fusable, pack, packing_of, release_mmap
+from quintet.engine.lora.multi_lora import MultiLoRA
 from quintet.engine.memory import rounded
-from quintet.engine.runner.cuda_graphs import Capture, DecodeGraphs, capture_on_gpu
+from quintet.engine.runner.cuda_graphs import Capture, CUDAGraphs, capture_on_gpu
 from quintet.engine.runner.paged_attention import PagedStep, PagedStore, ShapeProbe, Span, stepping
 from quintet.engine.types import OTHER_ENGINE, Chunk, LayerShape, Prepared
 from quintet.errors import ModelError
@@ -36,10 +36,10 @@ GIB = 2**30
 CPU_SHARE, CPU_LIMIT = 0.25, 4 * GIB
 GPU_SHARE = 0.6
 MOST_SEQUENCES = 256
-BARE_BASE = Expert()
+BARE_BASE = LoadedAdapter()
 
 
-class TorchRunner:
+class ModelRunner:
     """Serves one base and experts of every kind from one paged store of keys and values.
 
     One thread computes; another one may `measure` and `prepare` meanwhile.
@@ -70,7 +70,7 @@ class TorchRunner:
         self._dtype = dtype or default_dtype(self._device)
         self._load = partial(load_to_round if int8 else load_paged, device=self._device, dtype=self._dtype)
         self._model: Any = self._load(source)
-        with finding_siblings(self._model) as self._siblings:
+        with finding_fusable(self._model) as self._fused:
             probe = _probe(self._model)
         self._packing = packing_of(self._dtype, self._device, int8=int8)
         # Before any layer is packed or mixed: adapters that PEFT computes are built on views of the plain ones.
@@ -91,10 +91,10 @@ class TorchRunner:
         self.expert_memory = affordable_bytes(self._device, model_bytes(self._model) + self._store.bytes)
         self._base = Base(skeleton, probe.shapes, self._device, self._template, self._load)
         capture = capture or (capture_on_gpu() if self._device.startswith("cuda") else None)
-        self._graphs = DecodeGraphs(capture) if capture else None
+        self._graphs = CUDAGraphs(capture) if capture else None
         self._windows = list(dict.fromkeys(probe.windows.values()))
-        self._mixer = Mixer(self._model, self._model.get_output_embeddings(), even=bool(capture))
-        self._experts: dict[str, Expert] = {}
+        self._mixer = MultiLoRA(self._model, self._model.get_output_embeddings(), padded=bool(capture))
+        self._experts: dict[str, LoadedAdapter] = {}
 
     @property
     def device_info(self) -> DeviceInfo:
@@ -116,9 +116,11 @@ class TorchRunner:
         """Read an expert, on whatever thread; raise ModelError when it cannot be used. Nothing that runs is touched."""
         folder = adapter.folder
         expert = read_expert(folder, self._base)
-        if expert.virtual >= self.context_length:
-            raise ModelError(f"the expert in {folder} has {expert.virtual} virtual tokens, and the base has room for "
-                             f"{self.context_length} in all; train it with fewer")  # fmt: skip
+        if expert.num_virtual_tokens >= self.context_length:
+            raise ModelError(
+                f"the expert in {folder} has {expert.num_virtual_tokens} virtual tokens, and the base has room for "
+                f"{self.context_length} in all; train it with fewer"
+            )
         if expert.model is not None:
             found = (_probe(expert.model).shapes, expert.model.get_output_embeddings().out_features)
             if found != (self._store.shapes, self.vocabulary):
@@ -130,11 +132,11 @@ class TorchRunner:
                 self._pack(expert.model)
         self._mixer.reserve(adapter.digest, expert.parts)
         shared = () if expert.model is None or is_full(adapter.folder) else tensors_of(self._template())
-        return Prepared(expert.virtual, held_bytes(expert, shared), expert)
+        return Prepared(expert.num_virtual_tokens, held_bytes(expert, shared), expert)
 
     def install(self, digest: str, prepared: Prepared) -> None:
         """Let chunks of a prepared expert come."""
-        expert: Expert = prepared.content
+        expert: LoadedAdapter = prepared.content
         if expert.parts:
             self._mixer.add(digest, expert.parts)
         self._experts[digest] = expert
@@ -143,9 +145,9 @@ class TorchRunner:
         """Prepare and install an expert at once, if it is not yet; return how many virtual tokens it has."""
         if adapter.digest not in self._experts:
             self.install(adapter.digest, self.prepare(adapter))
-        return self._experts[adapter.digest].virtual
+        return self._experts[adapter.digest].num_virtual_tokens
 
-    def unload(self, digest: str) -> Expert | None:
+    def unload(self, digest: str) -> LoadedAdapter | None:
         """Forget an expert, a chunk of which is an error from now on; return it, if it was installed."""
         self._mixer.remove(digest)
         return self._experts.pop(digest, None)
@@ -159,9 +161,11 @@ class TorchRunner:
         """
         for chunk in chunks:
             expert = self._expert(chunk)
-            if chunk.virtual != expert.virtual:
-                raise ValueError(f"a chunk has {chunk.virtual} virtual tokens, its expert {expert.virtual}")
-            places = chunk.virtual + chunk.start + len(chunk.ids)
+            if chunk.num_virtual_tokens != expert.num_virtual_tokens:
+                raise ValueError(
+                    f"a chunk has {chunk.num_virtual_tokens} virtual tokens, its expert {expert.num_virtual_tokens}"
+                )
+            places = chunk.num_virtual_tokens + chunk.start + len(chunk.ids)
             if not chunk.ids or places > min(len(chunk.blocks) * self.block_size, self.context_length):
                 raise ValueError(f"a chunk must have ids and blocks for its {places} places, "
                                  f"and may not go beyond {self.context_length}")  # fmt: skip
@@ -178,8 +182,8 @@ class TorchRunner:
 
     def _pack(self, model: Any, threads: int = 1) -> None:
         if self._packing:
-            pack(model, self._packing, self._siblings, threads)
-            unmap(model, self._dtype)
+            pack(model, self._packing, self._fused, threads)
+            release_mmap(model, self._dtype)
 
     def _template(self) -> Any:
         """Return the base with plain weights; where the running one's are packed, read when first wanted."""
@@ -187,7 +191,7 @@ class TorchRunner:
             self._plain = load_paged(self._source, self._device, self._dtype)
         return self._plain
 
-    def _expert(self, chunk: Chunk) -> Expert:
+    def _expert(self, chunk: Chunk) -> LoadedAdapter:
         if chunk.expert is None:
             return BARE_BASE
         if chunk.expert not in self._experts:
@@ -216,12 +220,14 @@ class TorchRunner:
         for chunk in group:
             states = self._expert(chunk).states
             if states is not None and not chunk.start:
-                slots_V = torch.tensor(self._store.slots(chunk.blocks, 0, chunk.virtual), device=self._device)
+                slots_V = torch.tensor(
+                    self._store.slots(chunk.blocks, 0, chunk.num_virtual_tokens), device=self._device
+                )
                 for layer, (keys_VKD, values_VKD) in states.items():
                     self._store.write(layer, slots_V, keys_VKD, values_VKD)
             row.append(chunk, self._expert(chunk).embeddings)
         step = PagedStep(self._store, row.spans, self._device, self._dtype)
-        with stepping(step), self._mixer.mixing(self._mixer.mixture(row.owners, row.kept, self._device)):
+        with stepping(step), self._mixer.active(self._mixer.prepare_batch(row.owners, row.kept, self._device)):
             out = model(
                 **self._inputs(model, row),
                 position_ids=torch.tensor([row.positions], device=self._device),
@@ -230,7 +236,7 @@ class TorchRunner:
             )
         return out.logits[0]  # type: ignore[no-any-return]
 
-    def _go_on(self, group: Sequence[Chunk], graphs: DecodeGraphs) -> Tensor:
+    def _go_on(self, group: Sequence[Chunk], graphs: CUDAGraphs) -> Tensor:
         """Compute single tokens on the shared base; return logits `[chunks, vocabulary]` that the next call changes."""
         row = _Row()
         for chunk in group:
@@ -239,19 +245,19 @@ class TorchRunner:
         for _ in range(rounded(len(group), 1) - len(group)):
             row.append(Chunk(None, (0,), 0, 0, (self.blocks,), True), None)
         step = PagedStep(self._store, row.spans, self._device, self._dtype).ahead(self._windows)
-        mixture = self._mixer.mixture(row.owners, row.kept, self._device)
+        batch = self._mixer.prepare_batch(row.owners, row.kept, self._device)
         places = torch.tensor([row.ids, row.positions], device=self._device)
-        inputs = [places, *step.tensors, *(mixture.tensors if mixture else ())]
+        inputs = [places, *step.tensors, *(batch.tensors if batch else ())]
 
         def compute(given: Sequence[Tensor]) -> Tensor:
             ids_1N, positions_1N = given[0][:1], given[0][1:]
             rest = iter(given[1:])
-            with stepping(step.of(rest)), self._mixer.mixing(mixture.of(rest) if mixture else None):
+            with stepping(step.of(rest)), self._mixer.active(batch.of(rest) if batch else None):
                 out = self._model(input_ids=ids_1N, position_ids=positions_1N, use_cache=False)
             return out.logits[0]  # type: ignore[no-any-return]
 
-        kind = mixture.kind if mixture else None
-        return graphs.run(self._mixer.rows, kind, inputs, compute)[: len(group)]
+        graph_key = batch.graph_key if batch else None
+        return graphs.run(self._mixer.rows, graph_key, inputs, compute)[: len(group)]
 
     def _inputs(self, model: Any, row: "_Row") -> dict[str, Tensor]:
         """Return the row's ids, or, where there are virtual tokens in it, its embeddings."""
@@ -289,11 +295,11 @@ class _Row:
 
     def append(self, chunk: Chunk, embeddings: Tensor | None) -> None:
         """Add a chunk, with its virtual tokens in front when they are embeddings and the sequence begins."""
-        ids, start = chunk.ids, chunk.virtual + chunk.start
+        ids, start = chunk.ids, chunk.num_virtual_tokens + chunk.start
         if embeddings is not None and chunk.start == 0:
             self.embedded.append((len(self.ids), embeddings))
             # Any id does in their places: its embedding is not used.
-            ids, start = (0,) * chunk.virtual + ids, 0
+            ids, start = (0,) * chunk.num_virtual_tokens + ids, 0
         self.spans.append(Span(len(self.ids), len(ids), start, chunk.blocks))
         self.ids += ids
         self.positions += range(start, start + len(ids))

@@ -107,7 +107,7 @@ class Reads(NamedTuple):
     mask: Tensor | None
 
 
-class Step(Protocol):
+class AttentionStep(Protocol):
     """What a model's layers call through the attention function."""
 
     def attend(self, layer: int, q_HTD: Tensor, k_KTD: Tensor, v_KTD: Tensor, options: Options) -> Tensor:
@@ -202,7 +202,7 @@ class PagedStep:
 
         Reads are of few lengths, and masked whether there is anything to mask or not.
         """
-        reads = {window: self._plan_singles(window, even=True) for window in windows}
+        reads = {window: self._plan_singles(window, padded=True) for window in windows}
         return SinglesStep(self.store, self._slots_T, reads)
 
     def _attend_singles(self, layer: int, q_HND: Tensor, options: Options) -> Tensor:
@@ -211,11 +211,11 @@ class PagedStep:
             self._reads[key] = self._plan_singles(options.window)
         return attend_singles(self.store, layer, q_HND, self._reads[key], options)
 
-    def _plan_singles(self, window: int | None, *, even: bool = False) -> Reads:
+    def _plan_singles(self, window: int | None, *, padded: bool = False) -> Reads:
         firsts = [max(0, span.end - window) if window else 0 for span in self._singles]
         counts = [span.end - first for span, first in zip(self._singles, firsts, strict=True)]
         size = self.store.block_size
-        longest = rounded(max(counts), LEAST_READ) if even else max(counts)
+        longest = rounded(max(counts), LEAST_READ) if padded else max(counts)
         most = max(-(-span.end // size) for span in self._singles)
         tables = [(span.blocks + span.blocks[:1] * most)[:most] for span in self._singles]
         table_NB = torch.tensor(tables, device=self.device)
@@ -225,7 +225,9 @@ class PagedStep:
         # What is absent reads a place of the sequence's own: no other sequence's numbers, even masked, come in.
         place_NL = first_N1 + offset_1L.masked_fill(absent_NL, 0)
         slots_NL = table_NB.gather(1, place_NL // size) * size + place_NL % size
-        return Reads(slots_NL, None if min(counts) == longest and not even else self._as_bias(absent_NL[:, None, None]))
+        return Reads(
+            slots_NL, None if min(counts) == longest and not padded else self._as_bias(absent_NL[:, None, None])
+        )
 
     def _span_reads(self, span: Span, window: int | None) -> Reads:
         """Return the places that a span's tokens attend to: the past and themselves, each no further than itself."""
@@ -273,11 +275,11 @@ def attend(q_NHTD: Tensor, k_NKLD: Tensor, v_NKLD: Tensor, mask: Tensor | None, 
 
 
 # Not an argument of the model's forward: not every model's code passes arguments that it does not know on.
-_STEP: ContextVar[Step] = ContextVar("step")
+_STEP: ContextVar[AttentionStep] = ContextVar("step")
 
 
 @contextmanager
-def stepping(step: Step) -> Iterator[None]:
+def stepping(step: AttentionStep) -> Iterator[None]:
     """Say what step the forward of a model in this context computes."""
     token = _STEP.set(step)
     try:

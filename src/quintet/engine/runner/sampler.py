@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from quintet.engine.interface import Sampling
+from quintet.engine.interface import SamplingParams
 from quintet.engine.scheduling.sequence import Sequence
 from quintet.errors import ModelError, RequestError
 
@@ -32,7 +32,7 @@ FEW = 256
 
 
 @dataclass(frozen=True)
-class Choice:
+class SampledToken:
     """The id chosen, and its log probability when the request asked for it, with the likeliest ids and theirs."""
 
     id: int
@@ -40,7 +40,7 @@ class Choice:
     top_logprobs: tuple[tuple[int, float], ...] = ()
 
 
-def choose(logits_NV: Tensor, sequences: list[Sequence]) -> list[Choice | Exception]:
+def sample(logits_NV: Tensor, sequences: list[Sequence]) -> list[SampledToken | Exception]:
     """Return the next id for each row, or why there is none; no row has a say in another's.
 
     A seeded sequence draws from its own generator alone, so its answer does not depend on its neighbours.
@@ -68,7 +68,7 @@ class Odds:
     tail_N1: Tensor
 
     @classmethod
-    def of(cls, scores_NV: Tensor, samplings: list[Sampling]) -> "Odds":
+    def of(cls, scores_NV: Tensor, samplings: list[SamplingParams]) -> "Odds":
         """Return the odds of raw scores; the vocabulary is filled up to whole blocks."""
 
         def column(values: Iterable[float]) -> Tensor:
@@ -261,10 +261,10 @@ def _find(weights_NX: Tensor, share_N1: Tensor) -> tuple[Tensor, Tensor]:
     return places_N1, ((aims_N1 - before_N1) / weight_N1).clamp(0, 1)
 
 
-def _choice(logits_V: Tensor, id_: int, sequence: Sequence) -> Choice:
+def _choice(logits_V: Tensor, id_: int, sequence: Sequence) -> SampledToken:
     wanted = sequence.sampling.logprobs
     if wanted is None:
-        return Choice(id_)
+        return SampledToken(id_)
     logprobs_V = logits_V.log_softmax(-1)
     values, ids = logprobs_V.topk(min(wanted, len(logprobs_V)))
-    return Choice(id_, logprobs_V[id_].item(), tuple(zip(ids.tolist(), values.tolist(), strict=True)))
+    return SampledToken(id_, logprobs_V[id_].item(), tuple(zip(ids.tolist(), values.tolist(), strict=True)))

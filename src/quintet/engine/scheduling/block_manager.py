@@ -1,7 +1,7 @@
-"""Who holds which block of the cache, and what lies in it. Accounts only: the states themselves are the runner's.
+"""Block manager: which sequence holds which block of the KV cache, and which blocks can be reused. Accounts only.
 
-A block is blank, held by one or more sequences, or held by none and kept for whoever begins with the same tokens. Only
-full blocks are shared, so that nobody ever writes to a block that another reads.
+A block is free, held by one or more sequences, or evictable: held by none, and kept for a sequence that begins with the
+same tokens. Only full blocks are shared, so that no sequence ever writes to a block that another reads.
 """
 
 from array import array
@@ -11,7 +11,7 @@ from hashlib import sha256
 from quintet.engine.scheduling.sequence import Sequence
 
 
-class KVCache:
+class BlockManager:
     """Hands out blocks, takes them back, and finds those that can be used again, the least recently used going first.
 
     A block is found again by the expert's digest, its number of virtual tokens, and all token ids up to the block's
@@ -22,16 +22,16 @@ class KVCache:
     def __init__(self, blocks: int, block_size: int) -> None:
         self.blocks = blocks
         self.block_size = block_size
-        self._blank = list(range(blocks - 1, -1, -1))
-        self._unheld: OrderedDict[int, None] = OrderedDict()
-        self._holders = [0] * blocks
+        self._free = list(range(blocks - 1, -1, -1))
+        self._evictable: OrderedDict[int, None] = OrderedDict()
+        self._ref_counts = [0] * blocks
         self._block_of: dict[bytes, int] = {}
         self._content: dict[int, bytes] = {}
 
     @property
     def free(self) -> int:
         """How many blocks nobody holds."""
-        return len(self._blank) + len(self._unheld)
+        return len(self._free) + len(self._evictable)
 
     @property
     def places(self) -> int:
@@ -40,11 +40,11 @@ class KVCache:
 
     def count(self, sequence: Sequence) -> int:
         """Return how many blocks the ids of a sequence take, shared or not."""
-        return -(-(sequence.virtual + len(sequence.ids)) // self.block_size)
+        return -(-(sequence.num_virtual_tokens + len(sequence.ids)) // self.block_size)
 
     def missing(self, sequence: Sequence) -> int:
         """Return how many more of the blocks that nobody holds a waiting sequence would take, to compute its ids."""
-        held = sum(self._holders[block] > 0 for block in self._reusable(sequence))
+        held = sum(self._ref_counts[block] > 0 for block in self._reusable(sequence))
         return self.count(sequence) - held
 
     def admit(self, sequence: Sequence) -> None:
@@ -54,11 +54,13 @@ class KVCache:
         """
         sequence.blocks = self._reusable(sequence)
         for block in sequence.blocks:
-            self._unheld.pop(block, None)
-            self._holders[block] += 1
-        sequence.committed = len(sequence.blocks)
-        sequence.computed = max(0, sequence.committed * self.block_size - sequence.virtual)
-        sequence.blocks += [self._take() for _ in range(self.count(sequence) - sequence.committed)]
+            self._evictable.pop(block, None)
+            self._ref_counts[block] += 1
+        sequence.num_cached_blocks = len(sequence.blocks)
+        sequence.num_computed_tokens = max(
+            0, sequence.num_cached_blocks * self.block_size - sequence.num_virtual_tokens
+        )
+        sequence.blocks += [self._take() for _ in range(self.count(sequence) - sequence.num_cached_blocks)]
 
     def grow(self, sequence: Sequence) -> bool:
         """Give a running sequence the block that its last id needs; return whether there was one."""
@@ -70,52 +72,54 @@ class KVCache:
 
     def commit(self, sequence: Sequence) -> None:
         """Let others use the full blocks of what a sequence has computed."""
-        full = (sequence.virtual + sequence.computed) // self.block_size
+        full = (sequence.num_virtual_tokens + sequence.num_computed_tokens) // self.block_size
         keys = self._keys(sequence, full)
-        for number in range(sequence.committed, full):
+        for number in range(sequence.num_cached_blocks, full):
             # Of two sequences that computed the same at once, the first one's block is kept.
             if keys[number] not in self._block_of:
                 self._block_of[keys[number]] = sequence.blocks[number]
                 self._content[sequence.blocks[number]] = keys[number]
-        sequence.committed = max(sequence.committed, full)
+        sequence.num_cached_blocks = max(sequence.num_cached_blocks, full)
 
     def release(self, sequence: Sequence) -> None:
         """Take back what a sequence holds; what it has committed stays to be found."""
         # The end of a text is of use only to those who have its beginning: it must go first.
         for block in reversed(sequence.blocks):
-            self._holders[block] -= 1
-            if not self._holders[block]:
+            self._ref_counts[block] -= 1
+            if not self._ref_counts[block]:
                 if block in self._content:
-                    self._unheld[block] = None
+                    self._evictable[block] = None
                 else:
-                    self._blank.append(block)
-        sequence.blocks, sequence.committed, sequence.computed = [], 0, 0
+                    self._free.append(block)
+        sequence.blocks, sequence.num_cached_blocks, sequence.num_computed_tokens = [], 0, 0
 
     def _reusable(self, sequence: Sequence) -> list[int]:
         """Return the blocks that hold the beginning of a sequence, the last id excepted."""
         found: list[int] = []
-        for key in self._keys(sequence, (sequence.virtual + len(sequence.ids) - 1) // self.block_size):
+        for key in self._keys(sequence, (sequence.num_virtual_tokens + len(sequence.ids) - 1) // self.block_size):
             if (block := self._block_of.get(key)) is None:
                 break
             found.append(block)
         # Whoever computes the first id writes the virtual tokens too, and must not write to what others read.
-        return found if len(found) * self.block_size > sequence.virtual else []
+        return found if len(found) * self.block_size > sequence.num_virtual_tokens else []
 
     def _keys(self, sequence: Sequence, count: int) -> list[bytes]:
         """Return the keys of the first `count` blocks, which must be full."""
         keys = sequence.keys
         while len(keys) < count:
-            before = keys[-1] if keys else sha256(f"{sequence.expert!r} {sequence.virtual}".encode()).digest()
-            start = len(keys) * self.block_size - sequence.virtual
+            before = (
+                keys[-1] if keys else sha256(f"{sequence.expert!r} {sequence.num_virtual_tokens}".encode()).digest()
+            )
+            start = len(keys) * self.block_size - sequence.num_virtual_tokens
             ids = array("q", sequence.ids[max(0, start) : max(0, start + self.block_size)])
             keys.append(sha256(before + ids.tobytes()).digest())
         return keys[:count]
 
     def _take(self) -> int:
-        if not self._blank:
-            oldest, _ = self._unheld.popitem(last=False)
+        if not self._free:
+            oldest, _ = self._evictable.popitem(last=False)
             del self._block_of[self._content.pop(oldest)]
-            self._blank.append(oldest)
-        block = self._blank.pop()
-        self._holders[block] = 1
+            self._free.append(oldest)
+        block = self._free.pop()
+        self._ref_counts[block] = 1
         return block

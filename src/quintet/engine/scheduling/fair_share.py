@@ -1,18 +1,18 @@
-"""Which departments take part in a step. Knows tokens and seconds; knows nothing of sequences, blocks and queues.
+"""Start-time fair queueing: which departments take part in a step, by virtual clocks.
 
 A step lasts the longer the more is computed in it. So a department that asks much holds up one that asks little, though
 each step has all that both ask. Fair is that both get on, compared with how each would by itself, about equally fast.
-Each department has a clock, which for a step that it takes part in goes on by what its part would have taken alone;
-whose clock is ahead sits out until the others' have caught up (start-time fair queueing, Goyal et al., 1996, with such
-times as the cost). What a part takes longer than the least of the parts counts double: so of two departments, the one
-that asks less is held up by no more than half.
+Each department has a virtual clock. For a step that it takes part in, the clock advances by what its part would have
+taken alone; a department whose clock is ahead skips steps until the others have caught up (start-time fair queueing,
+Goyal et al., 1996, with such times as the cost). What a part takes longer than the least of the parts counts double: so
+of two departments, the one that asks less is held up by no more than half.
 
-Where a step lasts no longer for more tokens, as on a GPU, nobody gets ahead and nobody sits out.
+Where a step lasts no longer for more tokens, as on a GPU, no clock gets ahead and no department skips a step.
 """
 
 from collections.abc import Mapping
 
-from quintet.engine.scheduling.step_time import Pace
+from quintet.engine.scheduling.step_time import StepTimeModel
 
 EXCESS = 2
 """How many times over a clock counts what a part takes longer than the least of the parts."""
@@ -20,12 +20,12 @@ CHEAP = 1.25
 """How much longer a step may last for the sake of those whose turn it is not; less is not worth their sitting out."""
 
 
-class Turns:
+class VirtualClocks:
     """The clocks of the departments, for steps of at most `most` tokens; `next` and `took` take turns."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._pace = Pace()
+        self._step_time = StepTimeModel()
         self._clocks: dict[str, float] = {}
         self._present: set[str] = set()
         self._due: set[str] = set()
@@ -40,7 +40,7 @@ class Turns:
         self._clocks = {name: clock for name, clock in self._clocks.items() if name in self._present | ahead}
         first = min(wanted, key=self._clocks.__getitem__)
         self._time = self._clocks[first]
-        limit = self._time + self._pace.seconds(wanted[first])
+        limit = self._time + self._step_time.seconds(wanted[first])
         self._due = {name for name in wanted if self._clocks[name] <= limit}
         everybody = set(wanted)
         is_cheap = self._together(wanted, everybody) <= CHEAP * self._together(wanted, self._due)
@@ -51,11 +51,11 @@ class Turns:
 
         Whoever took part without its being its turn owes nothing for it.
         """
-        self._pace.note(sum(tokens.values()), seconds)
-        alone = {name: self._pace.seconds(number) for name, number in tokens.items()}
+        self._step_time.note(sum(tokens.values()), seconds)
+        alone = {name: self._step_time.seconds(number) for name, number in tokens.items()}
         least = min(alone.values())
         for name in self._due & set(tokens):
             self._clocks[name] += least + EXCESS * (alone[name] - least)
 
     def _together(self, wanted: Mapping[str, int], names: set[str]) -> float:
-        return self._pace.seconds(min(self._most, sum(wanted[name] for name in names)))
+        return self._step_time.seconds(min(self._most, sum(wanted[name] for name in names)))

@@ -1,4 +1,4 @@
-"""Whose turn it is: one queue a department, served by deficit round robin. Knows nothing of blocks and batches."""
+"""Request queue: one queue a department, served by deficit round robin. Knows nothing of blocks and batches."""
 
 from collections import deque
 from collections.abc import Collection, Iterator
@@ -14,7 +14,7 @@ class _Department:
     queue: deque[Sequence] = field(default_factory=deque)
 
 
-class FairQueue:
+class RequestQueue:
     """Waiting sequences; departments that wait at the same time are served the same number of tokens.
 
     Deficit round robin (Shreedhar and Varghese, 1995): in each round a department gets `quantum` tokens of credit, and

@@ -1,12 +1,12 @@
-"""What the next step computes: who begins, who goes on, who must wait. Computes nothing and tells nobody.
+"""Scheduler: what the next step computes, which sequences begin, go on or wait. Computes nothing.
 
-While several departments run, those that lengthen steps the most sit some of them out (`turns`), and keep what they
+While several departments run, those that lengthen steps the most skip some of them (`fair_share`), and keep what they
 hold. Of those that take part, running sequences that are one token from the next choice always go first. What is left
 of a step's tokens goes to prompts, in chunks, split evenly between departments; of each department, the prompt with the
 least left goes first: side by side, all would have their first token as late as the last. None starves, since those
 that passed it keep their places among what runs, until there are no more. A department's share of the engine is the
 larger of its shares of running sequences and of cache blocks (dominant resource fairness, Ghodsi et al., 2011). Where
-one department has more than an even share and another cannot begin, the first one's youngest sequence makes room: it
+one department has more than an even share and another cannot begin, the first one's youngest sequence is preempted: it
 waits, and is computed again later, mostly from the cache.
 """
 
@@ -16,20 +16,20 @@ from dataclasses import dataclass
 from itertools import count
 
 from quintet.engine.interface import FinishReason
-from quintet.engine.scheduling.block_manager import KVCache
-from quintet.engine.scheduling.fair_share import Turns
-from quintet.engine.scheduling.request_queue import FairQueue
+from quintet.engine.scheduling.block_manager import BlockManager
+from quintet.engine.scheduling.fair_share import VirtualClocks
+from quintet.engine.scheduling.request_queue import RequestQueue
 from quintet.engine.scheduling.retry_after import RetryAfterEstimator
 from quintet.engine.scheduling.sequence import Sequence, Status
 from quintet.engine.types import Chunk
 from quintet.errors import BusyError
 
-PATIENCE = 32
+MAX_SKIPS = 32
 """How often others may begin before a sequence whose turn it is but for which the cache has too few blocks."""
 
 
 @dataclass(frozen=True)
-class Work:
+class ScheduledChunk:
     """A chunk, and whose it is."""
 
     sequence: Sequence
@@ -37,11 +37,11 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Step:
+class ScheduledStep:
     """What to compute now, and who was too late to be computed any more."""
 
-    work: tuple[Work, ...]
-    late: tuple[Sequence, ...]
+    work: tuple[ScheduledChunk, ...]
+    timed_out: tuple[Sequence, ...]
 
 
 class Scheduler:
@@ -53,16 +53,18 @@ class Scheduler:
     so each of them gets on in every step that its department takes part in.
     """
 
-    def __init__(self, cache: KVCache, *, max_queue: int = 64, max_running: int = 32, step_tokens: int = 512) -> None:
+    def __init__(
+        self, cache: BlockManager, *, max_queue: int = 64, max_running: int = 32, step_tokens: int = 512
+    ) -> None:
         if step_tokens <= max_running:
             raise ValueError(f"a step of {step_tokens} tokens is too short for {max_running} running sequences")
         self.cache = cache
         self.running: list[Sequence] = []
-        self.outside: list[Sequence] = []
+        self.waiting_for_adapter: list[Sequence] = []
         self.preemptions = 0
         self.reused_tokens = 0
-        self._queue = FairQueue()
-        self._turns = Turns(step_tokens)
+        self._queue = RequestQueue()
+        self._fair_share = VirtualClocks(step_tokens)
         self.retry_after = RetryAfterEstimator()
         self._arrivals = count()
         self._max_queue = max_queue
@@ -72,7 +74,7 @@ class Scheduler:
     @property
     def waiting(self) -> int:
         """How many sequences have not begun."""
-        return self._queue.fresh + len(self.outside)
+        return self._queue.fresh + len(self.waiting_for_adapter)
 
     @property
     def begun(self) -> int:
@@ -94,15 +96,15 @@ class Scheduler:
         self._arrive(sequence)
         self._queue.append(sequence)
 
-    def add_outside(self, sequence: Sequence) -> None:
+    def add_waiting_for_adapter(self, sequence: Sequence) -> None:
         """Have a sequence wait until it is let in; raise BusyError when too many wait."""
         self._arrive(sequence)
-        sequence.status = Status.OUTSIDE
-        self.outside.append(sequence)
+        sequence.status = Status.WAITING_FOR_ADAPTER
+        self.waiting_for_adapter.append(sequence)
 
-    def let_in(self, sequence: Sequence) -> None:
+    def admit_loaded(self, sequence: Sequence) -> None:
         """Queue a sequence from outside, which fits into the cache now."""
-        self.outside.remove(sequence)
+        self.waiting_for_adapter.remove(sequence)
         sequence.status = Status.WAITING
         self._queue.append(sequence)
 
@@ -110,7 +112,9 @@ class Scheduler:
         if self.waiting <= self._max_queue // 2:
             self.retry_after.forget_promises()
         if self.waiting >= self._max_queue:
-            waiting = Counter(other.department for other in (*self._queue, *self.outside) if not other.began)
+            waiting = Counter(
+                other.department for other in (*self._queue, *self.waiting_for_adapter) if not other.began
+            )
             share = self._max_queue / len({*waiting, sequence.department})
             if waiting[sequence.department] + 1 > share:
                 error = BusyError(f"{self.waiting} requests wait, the most allowed; try again in a moment")
@@ -124,8 +128,8 @@ class Scheduler:
             self._stop(sequence, Status.FINISHED)
         elif sequence.status is Status.WAITING:
             self._queue.remove(sequence)
-        elif sequence.status is Status.OUTSIDE:
-            self.outside.remove(sequence)
+        elif sequence.status is Status.WAITING_FOR_ADAPTER:
+            self.waiting_for_adapter.remove(sequence)
         sequence.status = Status.FINISHED
 
     def drop_waiting(self) -> list[Sequence]:
@@ -137,38 +141,40 @@ class Scheduler:
 
     def all(self) -> list[Sequence]:
         """Return every sequence that waits or runs."""
-        return [*self.running, *self._queue, *self.outside]
+        return [*self.running, *self._queue, *self.waiting_for_adapter]
 
-    def patience(self, now: float) -> float | None:
+    def next_timeout(self, now: float) -> float | None:
         """Return how long it is until somebody outside is too late, if anybody ever is."""
-        return min((each.deadline - now for each in self.outside if each.deadline is not None), default=None)
+        return min(
+            (each.deadline - now for each in self.waiting_for_adapter if each.deadline is not None), default=None
+        )
 
-    def plan(self, now: float = 0.0) -> Step:
+    def plan(self, now: float = 0.0) -> ScheduledStep:
         """Return the next step; `now` is what deadlines are compared with."""
-        late = [sequence for sequence in self.all() if sequence.deadline is not None and sequence.deadline <= now]
-        for sequence in late:
+        timed_out = [sequence for sequence in self.all() if sequence.deadline is not None and sequence.deadline <= now]
+        for sequence in timed_out:
             self.remove(sequence)
         self._grow()
         self._admit()
-        return Step(tuple(self._work()), tuple(late))
+        return ScheduledStep(tuple(self._work()), tuple(timed_out))
 
     def complete(
-        self, step: Step, chosen: Mapping[Sequence, int], seconds: float = 0.0
+        self, step: ScheduledStep, chosen: Mapping[Sequence, int], seconds: float = 0.0
     ) -> dict[Sequence, FinishReason | None]:
         """Note that a step was computed in so many seconds, and which ids were chosen.
 
-        Returns why each of those is the last, if it is. Whoever was removed meanwhile is passed over; whoever has its
+        Returns why each of those is the last, if it is. Whoever was removed meanwhile is skipped over; whoever has its
         last id is finished.
         """
         tokens: Counter[str] = Counter()
         for work in step.work:
             tokens[work.sequence.department] += len(work.chunk.ids)
-        self._turns.took(tokens, seconds)
+        self._fair_share.took(tokens, seconds)
         reasons: dict[Sequence, FinishReason | None] = {}
         for sequence, chunk in ((work.sequence, work.chunk) for work in step.work):
             if sequence.status is not Status.RUNNING:
                 continue
-            sequence.computed += len(chunk.ids)
+            sequence.num_computed_tokens += len(chunk.ids)
             self.cache.commit(sequence)
             if sequence in chosen:
                 self._queue.charge(sequence.department, 1)
@@ -198,38 +204,38 @@ class Scheduler:
 
     def _admit(self) -> None:
         """Begin what is due and fits. Past one that does not fit, only a department of which nothing runs may begin."""
-        passed: set[str] = set()
+        skipped: set[str] = set()
         blocked: Sequence | None = None
-        while (head := self._queue.next(passed)) is not None:
+        while (head := self._queue.next(skipped)) is not None:
             may_pass = blocked is None or not self._runs(head.department)
-            if may_pass and self._make_room(head, passed):
+            if may_pass and self._make_room(head, skipped):
                 self.cache.admit(head)
                 self._queue.begin(head)
                 if not head.began:
-                    self.reused_tokens += head.computed
+                    self.reused_tokens += head.num_computed_tokens
                     self.retry_after.note_free()
                 head.began, head.status = True, Status.RUNNING
                 self.running.append(head)
                 if blocked is not None:
-                    blocked.passed += 1
+                    blocked.num_skips += 1
                 continue
-            passed.add(head.department)
+            skipped.add(head.department)
             if blocked is None and len(self.running) < self._max_running:
                 blocked = head
-            if blocked is not None and blocked.passed >= PATIENCE:
+            if blocked is not None and blocked.num_skips >= MAX_SKIPS:
                 return
 
-    def _make_room(self, head: Sequence, passed: set[str]) -> bool:
+    def _make_room(self, head: Sequence, skipped: set[str]) -> bool:
         """Return whether a sequence can begin, if need be after others of greedier departments have made room.
 
-        Those departments are passed over for the rest of the step: the room was not made for them.
+        Those departments are skipped over for the rest of the step: the room was not made for them.
         """
         while not self._fits(head):
             greedy = self._greedy_youngest() if self._is_due(head) else None
             if greedy is None:
                 return False
             self._preempt(greedy)
-            passed.add(greedy.department)
+            skipped.add(greedy.department)
         return True
 
     def _fits(self, head: Sequence) -> bool:
@@ -267,14 +273,14 @@ class Scheduler:
     def _holds(self, department: str) -> int:
         return sum(len(sequence.blocks) for sequence in self.running if sequence.department == department)
 
-    def _work(self) -> Iterator[Work]:
+    def _work(self) -> Iterator[ScheduledChunk]:
         """Yield what the step computes, of those departments whose turn it is; the others keep what they hold."""
         wanted: dict[str, int] = Counter()
         for sequence in self.running:
             wanted[sequence.department] += sequence.remaining
         if not wanted:
             return
-        turn = self._turns.next({name: min(tokens, self._step_tokens) for name, tokens in wanted.items()})
+        turn = self._fair_share.next({name: min(tokens, self._step_tokens) for name, tokens in wanted.items()})
         taking_part = [sequence for sequence in self.running if sequence.department in turn]
         ready = [sequence for sequence in taking_part if sequence.remaining == 1]
         for sequence in ready:
@@ -282,7 +288,7 @@ class Scheduler:
         yield from _prompts([each for each in taking_part if each.remaining > 1], self._step_tokens - len(ready))
 
 
-def _prompts(sequences: Iterable[Sequence], tokens: int) -> Iterator[Work]:
+def _prompts(sequences: Iterable[Sequence], tokens: int) -> Iterator[ScheduledChunk]:
     """Yield chunks of prompts, so many tokens in all: split evenly between departments, the shortest of each first."""
     prompts: dict[str, list[Sequence]] = {}
     for sequence in sequences:
@@ -304,11 +310,13 @@ def split(amount: int, wanted: list[int]) -> list[int]:
     return shares
 
 
-def _work(sequence: Sequence, tokens: int) -> Work:
-    start = sequence.computed
+def _work(sequence: Sequence, tokens: int) -> ScheduledChunk:
+    start = sequence.num_computed_tokens
     ids = tuple(sequence.ids[start : start + tokens])
     is_last = tokens == sequence.remaining
-    return Work(sequence, Chunk(sequence.expert, ids, start, sequence.virtual, tuple(sequence.blocks), is_last))
+    return ScheduledChunk(
+        sequence, Chunk(sequence.expert, ids, start, sequence.num_virtual_tokens, tuple(sequence.blocks), is_last)
+    )
 
 
 def _arrival(sequence: Sequence) -> int:

@@ -1,16 +1,16 @@
-"""One request on its way: its tokens, its blocks, how far it got. Decides nothing, computes nothing."""
+"""One request on its way: its tokens, its blocks, how far it got. Plain state."""
 
 from dataclasses import dataclass, field
 from enum import Enum
 from random import Random
 
-from quintet.engine.interface import FinishReason, Progress, Request, Sampling
+from quintet.engine.interface import FinishReason, Progress, Request, SamplingParams
 
 
 class Status(Enum):
-    """Where a sequence is: waiting for its expert, in a queue, holding blocks, or gone."""
+    """Where a sequence is: waiting for its adapter, in the queue, holding blocks, or gone."""
 
-    OUTSIDE = "outside"
+    WAITING_FOR_ADAPTER = "waiting for adapter"
     WAITING = "waiting"
     RUNNING = "running"
     FINISHED = "finished"
@@ -20,17 +20,17 @@ class Status(Enum):
 class Sequence:
     """A prompt and the answer so far.
 
-    `limit` is the most tokens to generate. `virtual` is how many places of the cache the expert's virtual tokens take
-    in front; both are final when the expert is in memory. `deadline` is a time on the clock that the scheduler is
+    `num_virtual_tokens` is how many places of the cache the adapter's virtual tokens take in front; it and
+    `max_new_tokens` are final once the adapter is in memory. `deadline` is a time on the clock that the scheduler is
     given.
     """
 
     prompt_ids: tuple[int, ...]
     end_ids: tuple[int, ...]
-    limit: int
-    sampling: Sampling
+    max_new_tokens: int
+    sampling: SamplingParams
     expert: str | None = None
-    virtual: int = 0
+    num_virtual_tokens: int = 0
     department: str = ""
     deadline: float | None = None
     progress: Progress = field(default_factory=Progress)
@@ -38,14 +38,14 @@ class Sequence:
     status: Status = Status.WAITING
     arrival: int = 0
     began: bool = False
-    passed: int = 0
+    num_skips: int = 0
     ids: list[int] = field(init=False)
     random: Random = field(init=False)
     # The accounts of the cache: blocks in order, their keys, how many are shared, and the tokens whose state they hold.
     blocks: list[int] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
-    committed: int = 0
-    computed: int = 0
+    num_cached_blocks: int = 0
+    num_computed_tokens: int = 0
 
     def __post_init__(self) -> None:
         self.ids = list(self.prompt_ids)
@@ -59,14 +59,14 @@ class Sequence:
     @property
     def remaining(self) -> int:
         """How many tokens are still to be computed before the next can be chosen."""
-        return len(self.ids) - self.computed
+        return len(self.ids) - self.num_computed_tokens
 
     def accept(self, id_: int) -> FinishReason | None:
         """Take a chosen id, and return why it is the last one, if it is; an end id is not kept."""
         if id_ in self.end_ids:
             return "stop"
         self.ids.append(id_)
-        return "length" if len(self.ids) - len(self.prompt_ids) >= self.limit else None
+        return "length" if len(self.ids) - len(self.prompt_ids) >= self.max_new_tokens else None
 
 
 def sequence_of(request: Request, now: float) -> Sequence:
@@ -75,7 +75,7 @@ def sequence_of(request: Request, now: float) -> Sequence:
     return Sequence(
         prompt_ids=request.prompt_ids,
         end_ids=request.end_ids,
-        limit=request.sampling.max_tokens,
+        max_new_tokens=request.sampling.max_tokens,
         sampling=request.sampling,
         expert=expert,
         department=request.department or expert or "",

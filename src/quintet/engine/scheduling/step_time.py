@@ -1,4 +1,4 @@
-"""How long a step of so many tokens takes, by the steps that there were. Knows nothing of whose tokens they are."""
+"""Step time model: how long a step of so many tokens takes, learnt from the steps that there were."""
 
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ class _Size:
     last: int
 
 
-class Pace:
+class StepTimeModel:
     """Mean times of steps by their size: one, two to three, four to seven, eight to fifteen tokens and so on.
 
     In between it is interpolated. What no step was as small or as large as is taken to be in proportion: an estimate

@@ -7,28 +7,28 @@ from fastapi import APIRouter, Depends
 
 from quintet.errors import ConfigError, RefusedConfigError
 from quintet.registry.keys import list_keys
-from quintet.server.dependencies import Served
-from quintet.server.middleware.auth import NEEDS_KEY, Called, administer
+from quintet.server.dependencies import Context
+from quintet.server.middleware.auth import NEEDS_KEY, Called, require_admin
 from quintet.server.schemas.common import REFUSED, REFUSED_CONFIG, KeyEntry, KeysAnswer, Reloaded
 
 router = APIRouter(
-    prefix="/admin", tags=["administration"], dependencies=[*NEEDS_KEY, Depends(administer)], responses=REFUSED
+    prefix="/admin", tags=["administration"], dependencies=[*NEEDS_KEY, Depends(require_admin)], responses=REFUSED
 )
 
 
 @router.post("/reload", summary="Read quintet.yaml anew", responses=REFUSED_CONFIG)
-async def reload(served: Served, caller: Called) -> Reloaded:
+async def reload(ctx: Context, caller: Called) -> Reloaded:
     """Take up new, changed and removed departments; a file that cannot be used changes nothing."""
     try:
-        change = await served.current.reload(by=f"key {caller.account.key_id}" if caller.account else None)
+        change = await ctx.current.reload(by=f"key {caller.account.key_id}" if caller.account else None)
     except ConfigError as error:
         raise RefusedConfigError(str(error)) from error
     return Reloaded(**vars(change))
 
 
 @router.get("/keys", summary="Every key that opens something: what it may, and what is left of its budgets")
-async def keys(served: Served) -> KeysAnswer:
+async def keys(ctx: Context) -> KeysAnswer:
     """List the keys, but those that are revoked or expired; the keys themselves are kept nowhere."""
     now = datetime.now(UTC)
-    found = await asyncio.to_thread(list_keys, served.current.project)
+    found = await asyncio.to_thread(list_keys, ctx.current.project)
     return KeysAnswer(keys=[KeyEntry.of(key) for key in found if key.status(now) == "valid"])

@@ -18,8 +18,8 @@ from quintet.registry.conversations import (
     keep_conversation,
     list_conversations,
 )
-from quintet.server.dependencies import Served
-from quintet.server.middleware.auth import NEEDS_KEY, Called, may_ask
+from quintet.server.dependencies import Context
+from quintet.server.middleware.auth import NEEDS_KEY, Called, require_ask
 from quintet.server.schemas.common import NO_CONVERSATION, REFUSED
 from quintet.server.schemas.conversations import (
     ConversationAnswer,
@@ -33,14 +33,14 @@ from quintet.server.schemas.conversations import (
 router = APIRouter(
     prefix="/api/conversations",
     tags=["conversations"],
-    dependencies=[*NEEDS_KEY, Depends(may_ask)],
+    dependencies=[*NEEDS_KEY, Depends(require_ask)],
     responses={**REFUSED, **NO_CONVERSATION},
 )
 
 
-async def _key(served: Served, caller: Called) -> str:
+async def _key(ctx: Context, caller: Called) -> str:
     """Return whose conversations it is about; raise RequestError where none are kept."""
-    if served.project.config.serving.keep_conversations is None:
+    if ctx.project.config.serving.keep_conversations is None:
         raise RequestError(
             "this server keeps no conversations; serving.keep_conversations in quintet.yaml says for how long it does",
             code="conversations_not_kept",
@@ -57,41 +57,41 @@ Owner = Annotated[str, Depends(_key)]
 
 
 @router.get("", summary="The conversations of the key, the newest first")
-async def conversations(served: Served, owner: Owner) -> ConversationsAnswer:
+async def conversations(ctx: Context, owner: Owner) -> ConversationsAnswer:
     """List them, without what was said."""
-    return _listed(await asyncio.to_thread(list_conversations, served.project, owner))
+    return _listed(await asyncio.to_thread(list_conversations, ctx.project, owner))
 
 
 @router.post("/search", summary="Those in which some words are")
-async def search(body: WantedConversations, served: Served, owner: Owner) -> ConversationsAnswer:
+async def search(body: WantedConversations, ctx: Context, owner: Owner) -> ConversationsAnswer:
     """Look through titles, questions and answers."""
-    return _listed(await asyncio.to_thread(list_conversations, served.project, owner, body.words))
+    return _listed(await asyncio.to_thread(list_conversations, ctx.project, owner, body.words))
 
 
 @router.get("/{conversation}", summary="One conversation")
-async def conversation(conversation: Id, served: Served, owner: Owner) -> ConversationAnswer:
+async def conversation(conversation: Id, ctx: Context, owner: Owner) -> ConversationAnswer:
     """Return all of it."""
-    found = await asyncio.to_thread(find_conversation, served.project, owner, conversation)
+    found = await asyncio.to_thread(find_conversation, ctx.project, owner, conversation)
     return ConversationAnswer.model_validate({**found.content, **_summary(found)})
 
 
 @router.put("/{conversation}", summary="Keep a conversation", status_code=HTTP_204_NO_CONTENT)
-async def keep(conversation: Id, body: ConversationBody, served: Served, owner: Owner) -> None:
+async def keep(conversation: Id, body: ConversationBody, ctx: Context, owner: Owner) -> None:
     """Keep it, in place of what was kept of it before."""
     content = body.model_dump(exclude={"title"})
-    await asyncio.to_thread(keep_conversation, served.project, owner, conversation, body.title, content)
+    await asyncio.to_thread(keep_conversation, ctx.project, owner, conversation, body.title, content)
 
 
 @router.delete("/{conversation}", summary="Delete a conversation", status_code=HTTP_204_NO_CONTENT)
-async def remove(conversation: Id, served: Served, owner: Owner) -> None:
+async def remove(conversation: Id, ctx: Context, owner: Owner) -> None:
     """Delete it; it cannot be had back."""
-    await asyncio.to_thread(delete_conversation, served.project, owner, conversation)
+    await asyncio.to_thread(delete_conversation, ctx.project, owner, conversation)
 
 
 @router.delete("", summary="Delete all conversations of the key", status_code=HTTP_204_NO_CONTENT)
-async def remove_all(served: Served, owner: Owner) -> None:
+async def remove_all(ctx: Context, owner: Owner) -> None:
     """Delete them; they cannot be had back."""
-    await asyncio.to_thread(delete_conversations, served.project, owner)
+    await asyncio.to_thread(delete_conversations, ctx.project, owner)
 
 
 def _listed(found: list[Summary]) -> ConversationsAnswer:

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Depends, Request
 
 from quintet.errors import UnknownModelError
 from quintet.messages import Message
-from quintet.router.routing import Choice
-from quintet.server.dependencies import Served
+from quintet.router.routing import RoutingChoice
+from quintet.server.dependencies import Context
 from quintet.server.disconnect import while_connected
-from quintet.server.middleware.auth import NEEDS_KEY, ask
+from quintet.server.middleware.auth import NEEDS_KEY, require_quota
 from quintet.server.routing_headers import DIGITS
 from quintet.server.schemas.common import (
     OVER_BUDGET,
@@ -31,30 +31,33 @@ from quintet.serving.providers.request import Asked, estimate_tokens
 from quintet.serving.services import Services
 
 router = APIRouter(
-    prefix="/api", tags=["departments"], dependencies=[*NEEDS_KEY, Depends(ask)], responses={**REFUSED, **OVER_BUDGET}
+    prefix="/api",
+    tags=["departments"],
+    dependencies=[*NEEDS_KEY, Depends(require_quota)],
+    responses={**REFUSED, **OVER_BUDGET},
 )
 
 
 @router.post("/infer/{model}", summary="Ask any model by name: a department, a version (hr@1), base, or auto")
-async def infer(request: Request, model: str, query: Query, served: Served) -> RoutedAnswer | QueryAnswer:
+async def infer(request: Request, model: str, query: Query, ctx: Context) -> RoutedAnswer | QueryAnswer:
     """Answer one question by the model of that name; by `auto`, as `/api/ask` does."""
-    answer = answer_routed(served, query) if model == AUTO else answer_query(served, model, query)
+    answer = answer_routed(ctx, query) if model == AUTO else answer_query(ctx, model, query)
     return await while_connected(request.receive, answer)
 
 
 @router.post("/ask", summary="Ask whichever department the question is for")
-async def ask_anyone(request: Request, query: Query, served: Served) -> RoutedAnswer:
+async def ask_anyone(request: Request, query: Query, ctx: Context) -> RoutedAnswer:
     """Find the department that a question is for, of those that the caller may ask, and have it answer."""
-    return await while_connected(request.receive, answer_routed(served, query))
+    return await while_connected(request.receive, answer_routed(ctx, query))
 
 
 @router.post("/{department}", summary="Ask a department")
-async def ask_department(request: Request, department: str, query: Query, served: Served) -> QueryAnswer:
+async def ask_department(request: Request, department: str, query: Query, ctx: Context) -> QueryAnswer:
     """Answer one question by the department's expert."""
-    departments = list(served.project.config.departments)
+    departments = list(ctx.project.config.departments)
     if department not in departments:
         raise UnknownModelError(department, departments)
-    return await while_connected(request.receive, answer_query(served, department, query))
+    return await while_connected(request.receive, answer_query(ctx, department, query))
 
 
 @dataclass(frozen=True)
@@ -63,11 +66,11 @@ class _Question:
     query: Query
 
     @property
-    def beginning(self) -> str:
+    def affinity_key(self) -> str:
         return self.query.query
 
     @property
-    def speaks_ids(self) -> bool:
+    def uses_token_ids(self) -> bool:
         return False
 
     async def to_expert(self, context: GenerationContext, model: Model) -> Answer:
@@ -83,10 +86,10 @@ class _Question:
         return Asked("chat", fields, estimate_tokens(query.query), query.max_tokens, messages=said)
 
 
-async def answer_query(served: Services, name: str, query: Query) -> QueryAnswer:
+async def answer_query(ctx: Services, name: str, query: Query) -> QueryAnswer:
     """Return the answer of a model, by its name."""
     began = time.perf_counter()
-    answer = await find_answer(served, _Question(name, query))
+    answer = await find_answer(ctx, _Question(name, query))
     return QueryAnswer(model=name, **await _say(query, answer, began))
 
 
@@ -105,13 +108,13 @@ async def _say(query: Query, answer: Answer, began: float) -> dict[str, Any]:
     }
 
 
-async def answer_routed(served: Services, query: Query) -> RoutedAnswer:
+async def answer_routed(ctx: Services, query: Query) -> RoutedAnswer:
     """Return the answer of the department that the question is for, or what is said where that is not clear."""
     began = time.perf_counter()
-    routing = await find_department(served, [query.query])
+    routing = await find_department(ctx, [query.query])
     answer: Answer = NobodysAnswer(routing.said)
     if routing.model is not None:
-        answer = await find_answer(served, _Question(routing.model, query))
+        answer = await find_answer(ctx, _Question(routing.model, query))
     likely = [Likely(department=one.department, probability=round(one.probability, DIGITS)) for one in routing.ranked]
     return RoutedAnswer(
         model=routing.model,
@@ -123,6 +126,6 @@ async def answer_routed(served: Services, query: Query) -> RoutedAnswer:
     )
 
 
-def _choice(choice: Choice) -> DepartmentChoice:
+def _choice(choice: RoutingChoice) -> DepartmentChoice:
     probability = None if choice.probability is None else round(choice.probability, DIGITS)
     return DepartmentChoice(department=choice.department, description=choice.description, probability=probability)

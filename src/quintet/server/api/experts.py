@@ -14,8 +14,8 @@ from quintet.registry.evidence import read_evidence, why_it_decides_nothing
 from quintet.registry.experts import look_up
 from quintet.registry.releases import release, rollback
 from quintet.server.api.expert_views import all_experts, describe_release, forgetting, one_expert
-from quintet.server.dependencies import Served
-from quintet.server.middleware.auth import NEEDS_KEY, Called, administer
+from quintet.server.dependencies import Context
+from quintet.server.middleware.auth import NEEDS_KEY, Called, require_admin
 from quintet.server.schemas.common import REFUSED, REFUSED_RELEASE
 from quintet.server.schemas.experts import (
     ExpertAnswer,
@@ -31,41 +31,41 @@ from quintet.serving.services import Services
 router = APIRouter(tags=["experts"], dependencies=[*NEEDS_KEY], responses=REFUSED)
 
 
-def _seen(served: Services, caller: Caller) -> Project:
+def _seen(ctx: Services, caller: Caller) -> Project:
     """Return the project as the caller has it: administrators look after every department."""
-    return served.current.project if "admin" in caller.roles else served.project
+    return ctx.current.project if "admin" in caller.roles else ctx.project
 
 
 @router.get("/api/experts", summary="Every version of the departments, what it is worth, and what was released")
-async def experts(served: Served, caller: Called) -> ExpertsAnswer:
+async def experts(ctx: Context, caller: Called) -> ExpertsAnswer:
     """List the versions of the departments that the caller may ask, or administers."""
-    seen = _seen(served, caller)
+    seen = _seen(ctx, caller)
     return await asyncio.to_thread(all_experts, seen, names_who="admin" in caller.roles)
 
 
 @router.get("/api/experts/{name}", summary="A version, such as hr@1: what made it, what was measured of it")
-async def expert(name: str, served: Served, caller: Called) -> ExpertAnswer:
+async def expert(name: str, ctx: Context, caller: Called) -> ExpertAnswer:
     """Tell all that is known of a version."""
-    return await asyncio.to_thread(one_expert, _seen(served, caller), name)
+    return await asyncio.to_thread(one_expert, _seen(ctx, caller), name)
 
 
 @router.get("/api/forgetting", summary="What each expert learnt and forgot, on every department's questions")
-async def forgotten(served: Served, caller: Called) -> ForgettingAnswer:
+async def forgotten(ctx: Context, caller: Called) -> ForgettingAnswer:
     """Tell the perplexities that `quintet forgetting` measured last."""
-    return await asyncio.to_thread(forgetting, _seen(served, caller))
+    return await asyncio.to_thread(forgetting, _seen(ctx, caller))
 
 
 @router.post(
     "/admin/releases",
     summary="Have a version answer, if the gate lets it",
-    dependencies=[Depends(administer)],
+    dependencies=[Depends(require_admin)],
     responses=REFUSED_RELEASE,
 )
-async def make_release(body: WantedRelease, served: Served, caller: Called) -> ReleaseEntry:
+async def make_release(body: WantedRelease, ctx: Context, caller: Called) -> ReleaseEntry:
     """Release a version; it answers from the next request on."""
-    project, name = served.current.project, f"{body.department}@{body.version}"
+    project, name = ctx.current.project, f"{body.department}@{body.version}"
     found = await asyncio.to_thread(look_up, project, name)
-    if why := await served.catalog.why_it_cannot_answer(found):
+    if why := await ctx.catalog.why_it_cannot_answer(found):
         raise ReleaseError(why)
     return await asyncio.to_thread(_release, project, name, body, _who(caller))
 
@@ -73,12 +73,12 @@ async def make_release(body: WantedRelease, served: Served, caller: Called) -> R
 @router.post(
     "/admin/rollbacks",
     summary="Have answer what did before",
-    dependencies=[Depends(administer)],
+    dependencies=[Depends(require_admin)],
     responses=REFUSED_RELEASE,
 )
-async def roll_back(body: WantedRollback, served: Served, caller: Called) -> ReleaseEntry:
+async def roll_back(body: WantedRollback, ctx: Context, caller: Called) -> ReleaseEntry:
     """Go back to the release before the live one."""
-    project = served.current.project
+    project = ctx.current.project
     made = await asyncio.to_thread(rollback, project, body.department, reason=body.reason, by=_who(caller))
     return describe_release(made, names_who=True)
 
@@ -86,6 +86,7 @@ async def roll_back(body: WantedRollback, served: Served, caller: Called) -> Rel
 def _release(project: Project, name: str, wanted: WantedRelease, by: str | None) -> ReleaseEntry:
     evidence = read_evidence(project, name)
     why = why_it_decides_nothing(project, name, evidence)
+    objection: GateError | UnprovenError | None
     if evidence is None or why is not None:
         objection = UnprovenError(name, why or "it was not measured")
     else:

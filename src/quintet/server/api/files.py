@@ -17,12 +17,15 @@ from fastapi import APIRouter, Depends, Query, Request
 from quintet.data.documents.alone import KINDS
 from quintet.errors import QuintetError, RequestError
 from quintet.server.api.transcription import transcribe
-from quintet.server.dependencies import Served
-from quintet.server.middleware.auth import NEEDS_KEY, ask
+from quintet.server.dependencies import Context
+from quintet.server.middleware.auth import NEEDS_KEY, require_quota
 from quintet.server.schemas.common import OVER_BUDGET, REFUSED, Heard, ReadFile
 
 router = APIRouter(
-    prefix="/api", tags=["files"], dependencies=[*NEEDS_KEY, Depends(ask)], responses={**REFUSED, **OVER_BUDGET}
+    prefix="/api",
+    tags=["files"],
+    dependencies=[*NEEDS_KEY, Depends(require_quota)],
+    responses={**REFUSED, **OVER_BUDGET},
 )
 
 SECONDS = 30.0
@@ -37,7 +40,7 @@ FILES_SHARE = 0.75
 @router.post("/files/read", summary="The text of a file, as much as fits beside a question")
 async def read_file(
     request: Request,
-    served: Served,
+    ctx: Context,
     name: Annotated[
         str, Query(pattern=r"^[^\x00-\x1f\x7f]{1,255}$", description="The file's name; its end says its kind.")
     ],
@@ -58,10 +61,10 @@ async def read_file(
     if "problem" in found:
         raise RequestError(f"{shown} {found['problem']}", code="unreadable_file")
     text, notes = found["text"], found["notes"]
-    room = int(served.engine.context_length * FILES_SHARE) - taken
+    room = int(ctx.engine.context_length * FILES_SHARE) - taken
     if room < 1:
         raise RequestError(f"there is no room for {shown}: other files and the conversation fill the context already")
-    translator = await served.catalog.base_translator()
+    translator = await ctx.catalog.base_translator()
     ids = await asyncio.to_thread(translator.encode_text, text)
     fitting = text if len(ids) <= room else _whole_lines(translator.decode(ids[:room]))
     kept = len(ids) if fitting is text else len(await asyncio.to_thread(translator.encode_text, fitting))
@@ -84,9 +87,9 @@ def _read(name: str, data: bytes) -> dict[str, Any]:
 
 
 @router.post("/speech/read", summary="What was said in a recording, where an endpoint for that is named")
-async def read_speech(request: Request, served: Served) -> Heard:
+async def read_speech(request: Request, ctx: Context) -> Heard:
     """Have a recording transcribed by the endpoint that `serving.transcription` names."""
-    section = served.project.config.serving.transcription
+    section = ctx.project.config.serving.transcription
     if section is None:
         raise RequestError("nothing here understands speech; name an endpoint in quintet.yaml: serving.transcription")
     kind = request.headers.get("content-type", "audio/webm")

@@ -18,9 +18,9 @@ from starlette.types import Receive, Scope, Send
 from quintet import __version__
 from quintet.errors import ConfigError, OriginError, RequestError
 from quintet.server.api.departments import answer_query, answer_routed
-from quintet.server.dependencies import Served
+from quintet.server.dependencies import Context
 from quintet.server.errors import describe
-from quintet.server.middleware.auth import NEEDS_KEY, ask, may_ask
+from quintet.server.middleware.auth import NEEDS_KEY, require_ask, require_quota
 from quintet.server.schemas.common import Body, Query, QueryAnswer, RoutedAnswer, Text
 from quintet.serving.auto import finds_anybody
 from quintet.serving.caller import Caller
@@ -36,10 +36,10 @@ ROUTE = "route"
 """The tool that finds the department; no department may have the name."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
-router = APIRouter(tags=["MCP"], dependencies=[*NEEDS_KEY, Depends(may_ask)])
+router = APIRouter(tags=["MCP"], dependencies=[*NEEDS_KEY, Depends(require_ask)])
 
 
-class Question(Body):
+class ToolQuestion(Body):
     """What a tool is asked."""
 
     question: Text = Field(pattern=r"\S", description="The question, in whole sentences.")
@@ -47,14 +47,14 @@ class Question(Body):
 
 
 @router.post("/mcp", include_in_schema=False)
-async def mcp(request: Request, served: Served) -> Response:
+async def mcp(request: Request, ctx: Context) -> Response:
     """Serve one message of the protocol."""
     origin = request.headers.get("origin")
     if not (
-        origin is None or origin in served.project.config.serving.cors_origins or urlsplit(origin).hostname in LOOPBACK
+        origin is None or origin in ctx.project.config.serving.cors_origins or urlsplit(origin).hostname in LOOPBACK
     ):
         raise OriginError
-    request.state.served = served
+    request.state.ctx = ctx
     try:
         return _Served(await asyncio.to_thread(_new_manager))
     except ImportError:
@@ -95,10 +95,10 @@ def _server() -> "Server[Any]":
 async def _list_tools(context: "ServerRequestContext[Any]", _: "PaginatedRequestParams | None") -> "ListToolsResult":
     from mcp_types import ListToolsResult
 
-    served: Services = context.request.state.served  # type: ignore[union-attr]
-    departments = served.project.config.departments
+    ctx: Services = context.request.state.ctx  # type: ignore[union-attr]
+    departments = ctx.project.config.departments
     tools = [_tool(name, f"Ask {name}: {section.description}", QueryAnswer) for name, section in departments.items()]
-    if await finds_anybody(served):
+    if await finds_anybody(ctx):
         tools.append(_tool(ROUTE, "Ask whichever department the question is for.", RoutedAnswer))
     return ListToolsResult(tools=tools)
 
@@ -109,7 +109,7 @@ def _tool(name: str, description: str, answer: type[QueryAnswer] | type[RoutedAn
     return Tool(
         name=name,
         description=description,
-        input_schema=Question.model_json_schema(),
+        input_schema=ToolQuestion.model_json_schema(),
         output_schema=answer.model_json_schema(),
         annotations=ToolAnnotations(read_only_hint=True, open_world_hint=False),
     )
@@ -118,32 +118,28 @@ def _tool(name: str, description: str, answer: type[QueryAnswer] | type[RoutedAn
 async def _call_tool(context: "ServerRequestContext[Any]", params: "CallToolRequestParams") -> "CallToolResult":
     from mcp_types import CallToolResult, TextContent
 
-    served: Services = context.request.state.served  # type: ignore[union-attr]
+    ctx: Services = context.request.state.ctx  # type: ignore[union-attr]
     caller: Caller = context.request.state.caller  # type: ignore[union-attr]
     from mcp.shared.exceptions import MCPError
     from mcp_types import INVALID_PARAMS
 
-    if params.name not in served.project.config.departments and not (
-        params.name == ROUTE and await finds_anybody(served)
-    ):
+    if params.name not in ctx.project.config.departments and not (params.name == ROUTE and await finds_anybody(ctx)):
         raise MCPError(INVALID_PARAMS, f"there is no tool named {params.name!r}")
     try:
         question = _question(params.arguments)
-        await ask(caller)
+        await require_quota(caller)
         query = Query(query=question.question, max_tokens=question.max_tokens, temperature=0)
-        answer = await (
-            answer_routed(served, query) if params.name == ROUTE else answer_query(served, params.name, query)
-        )
+        answer = await (answer_routed(ctx, query) if params.name == ROUTE else answer_query(ctx, params.name, query))
     except Exception as error:
         said = describe(error)[1]["error"]["message"]
         return CallToolResult(content=[TextContent(text=said)], is_error=True)
     return CallToolResult(content=[TextContent(text=answer.response)], structured_content=answer.model_dump())
 
 
-def _question(arguments: dict[str, Any] | None) -> Question:
+def _question(arguments: dict[str, Any] | None) -> ToolQuestion:
     """Return the arguments of a tool; raise RequestError for those that are none."""
     try:
-        return Question.model_validate(arguments or {})
+        return ToolQuestion.model_validate(arguments or {})
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, one['loc']))}: {one['msg'].lower()}" for one in error.errors())
         raise RequestError("; ".join(problems)) from None

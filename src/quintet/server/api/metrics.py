@@ -6,14 +6,14 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from quintet.server.dependencies import Served
-from quintet.server.middleware.auth import NEEDS_KEY, administer
+from quintet.server.dependencies import Context
+from quintet.server.middleware.auth import NEEDS_KEY, require_admin
 from quintet.server.schemas.common import REFUSED
 
-router = APIRouter(tags=["status"], dependencies=[*NEEDS_KEY, Depends(administer)], responses=REFUSED)
+router = APIRouter(tags=["status"], dependencies=[*NEEDS_KEY, Depends(require_admin)], responses=REFUSED)
 
 
 @router.get("/metrics", summary="The numbers, for Prometheus", response_class=Response)
-async def metrics(served: Served) -> Response:
+async def metrics(ctx: Context) -> Response:
     """Tell the numbers, under vLLM's names where it has them."""
-    return Response(await asyncio.to_thread(served.metrics.text), media_type=CONTENT_TYPE_LATEST)
+    return Response(await asyncio.to_thread(ctx.metrics.text), media_type=CONTENT_TYPE_LATEST)

@@ -8,7 +8,7 @@ from fastapi.responses import RedirectResponse
 from quintet import __version__
 from quintet.config import Project
 from quintet.errors import EngineStoppedError
-from quintet.server.dependencies import Served
+from quintet.server.dependencies import Context
 from quintet.server.middleware.auth import NEEDS_KEY, Called
 from quintet.server.schemas.common import (
     OUT_OF_SERVICE,
@@ -24,7 +24,7 @@ from quintet.server.schemas.common import (
     Welcome,
 )
 from quintet.server.web.page import PATH as PAGE
-from quintet.serving.caller import ANYONE
+from quintet.serving.caller import SUPERUSER
 from quintet.serving.catalog import Entry
 from quintet.serving.services import Services
 
@@ -32,7 +32,7 @@ router = APIRouter(tags=["status"])
 
 
 @router.get("/", summary="What this is, and its endpoints", response_model=Welcome)
-async def welcome(request: Request, served: Served, caller: Called) -> Any:
+async def welcome(request: Request, ctx: Context, caller: Called) -> Any:
     """Say what this is; a browser is led to the page."""
     if "text/html" in request.headers.get("accept", ""):
         return RedirectResponse(PAGE.removeprefix("/"), headers={"Vary": "Accept"})
@@ -45,8 +45,10 @@ async def welcome(request: Request, served: Served, caller: Called) -> Any:
     endpoints["POST /mcp"] = "The departments as tools, by the Model Context Protocol"
     endpoints[f"GET {PAGE}"] = "The page for people"
     endpoints["GET /docs"] = "This API, to read and to try"
-    company, device = served.project.config.company, served.engine.device.device
-    return Welcome(company=company, version=__version__, device=device, needs_key=caller != ANYONE, endpoints=endpoints)
+    company, device = ctx.project.config.company, ctx.engine.device.device
+    return Welcome(
+        company=company, version=__version__, device=device, needs_key=caller != SUPERUSER, endpoints=endpoints
+    )
 
 
 @router.get(
@@ -55,10 +57,10 @@ async def welcome(request: Request, served: Served, caller: Called) -> Any:
     dependencies=[*NEEDS_KEY],
     responses=REFUSED,
 )
-async def models(served: Served) -> ModelsAnswer:
+async def models(ctx: Context) -> ModelsAnswer:
     """List the departments that the caller may ask."""
-    entries = [_entry(served, entry) for entry in await served.catalog.entries()]
-    return ModelsAnswer(models=entries, base=BaseEntry(name=served.project.config.base_model))
+    entries = [_entry(ctx, entry) for entry in await ctx.catalog.entries()]
+    return ModelsAnswer(models=entries, base=BaseEntry(name=ctx.project.config.base_model))
 
 
 @router.get(
@@ -67,45 +69,45 @@ async def models(served: Served) -> ModelsAnswer:
     dependencies=[*NEEDS_KEY],
     responses=REFUSED,
 )
-async def me(served: Served, caller: Called) -> Me:
+async def me(ctx: Context, caller: Called) -> Me:
     """Say who the caller is, to themselves."""
     account = caller.account
     return Me(
-        company=served.project.config.company,
+        company=ctx.project.config.company,
         key=account.key_id if account else None,
         name=account.key.name if account else None,
         roles=caller.roles,
         expires_at=account.key.expires_at if account else None,
-        budgets=[BudgetEntry.of(one) for one in account.standings] if account else [],
-        hears=served.project.config.serving.transcription is not None,
-        keeps_conversations=served.project.config.serving.keep_conversations if account else None,
+        budgets=[BudgetEntry.of(one) for one in account.usages] if account else [],
+        hears=ctx.project.config.serving.transcription is not None,
+        keeps_conversations=ctx.project.config.serving.keep_conversations if account else None,
     )
 
 
 @router.get("/ready", summary="Whether it takes requests", responses=OUT_OF_SERVICE)
-async def ready(served: Served) -> Ready:
+async def ready(ctx: Context) -> Ready:
     """Say whether requests may be sent here; a server that is ending says no before it stops."""
-    served.drain.check()
-    _check_engine(served)
+    ctx.drain.check()
+    _check_engine(ctx)
     return Ready()
 
 
 @router.get("/health", summary="The device, and which experts are loaded", responses=OUT_OF_SERVICE)
-async def health(served: Served) -> Health:
+async def health(ctx: Context) -> Health:
     """Say how the server is, and which of the caller's experts are loaded."""
-    _check_engine(served)
-    device = served.engine.device
-    return Health(device=device.device, gpu_name=device.gpu_name, loaded_models=served.catalog.loaded())
+    _check_engine(ctx)
+    device = ctx.engine.device
+    return Health(device=device.device, gpu_name=device.gpu_name, loaded_models=ctx.catalog.loaded())
 
 
-def _check_engine(served: Services) -> None:
+def _check_engine(ctx: Services) -> None:
     """Raise EngineStoppedError when the engine will never answer again."""
-    if not served.engine.status.alive:
+    if not ctx.engine.status.alive:
         raise EngineStoppedError
 
 
-def _entry(served: Services, entry: Entry) -> ModelEntry:
-    project, expert = served.project, entry.expert
+def _entry(ctx: Services, entry: Entry) -> ModelEntry:
+    project, expert = ctx.project, entry.expert
     split = entry.release.split if entry.release else ()
     elsewhere = project.model_elsewhere(entry.name) if entry.status == "elsewhere" else None
     return ModelEntry(

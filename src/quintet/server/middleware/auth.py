@@ -15,9 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from quintet.config import KeyMode
 from quintet.errors import KeyRequiredError, RoleError, UnreachableError
 from quintet.registry.keys import Role, any_keys, check_key
-from quintet.serving.caller import ANYONE, STRANGER, Caller
-from quintet.serving.live_project import Current
-from quintet.serving.quota import Account, Ledger
+from quintet.serving.caller import ANONYMOUS, SUPERUSER, Caller
+from quintet.serving.live_project import LiveProject
+from quintet.serving.quota import Account, QuotaStore
 
 OPEN_PATHS = frozenset({"/", "/chat", "/docs", "/openapi.json", "/health", "/ready"})
 """What answers without a key too. To a stranger there are no departments."""
@@ -32,34 +32,34 @@ NEEDS_KEY = (
 """For the documentation: what is to be sent with a request. The door has looked at it already."""
 
 
-class Door:
+class Authenticator:
     """Tells who sends a request, by the key that it came with."""
 
-    def __init__(self, current: Current, mode: KeyMode, ledger: Ledger) -> None:
+    def __init__(self, current: LiveProject, mode: KeyMode, quota_store: QuotaStore) -> None:
         self._current = current
         self._mode = mode
-        self._ledger = ledger
+        self._quota_store = quota_store
 
     async def caller(self, headers: Headers, path: str) -> Caller:
         """Return who it is; raise KeyRequiredError, or UnreachableError when the registry cannot say."""
         if self._mode == "off":
-            return ANYONE
+            return SUPERUSER
         presented = _presented(headers)
         if presented is not None:
             key = await asyncio.to_thread(check_key, self._current.project, presented)
             if key is not None:
-                return Caller(key.departments, key.roles, Account(self._ledger, key))
+                return Caller(key.departments, key.roles, Account(self._quota_store, key))
         is_open_path = presented is None and (path in OPEN_PATHS or path.startswith(OPEN_FOLDERS))
         try:
             if self._mode == "auto" and await asyncio.to_thread(any_keys, self._current.project):
                 self._mode = "required"
             if self._mode != "required":
-                return ANYONE
+                return SUPERUSER
         except UnreachableError:
             if not is_open_path:
                 raise
         if is_open_path:
-            return STRANGER
+            return ANONYMOUS
         raise KeyRequiredError
 
 
@@ -74,7 +74,7 @@ def _presented(headers: Headers) -> str | None:
 class Authentication:
     """Lets nothing in without a caller, and lets nothing out without what is left of their budgets."""
 
-    def __init__(self, app: ASGIApp, door: Door) -> None:
+    def __init__(self, app: ASGIApp, door: Authenticator) -> None:
         self._app = app
         self._door = door
 
@@ -104,19 +104,19 @@ def _caller(request: Request) -> Caller:
 Called = Annotated[Caller, Depends(_caller)]
 
 
-async def ask(caller: Called) -> None:
+async def require_quota(caller: Called) -> None:
     """Let a route be used by who may ask, and count that they do; raise RoleError, BudgetError."""
     _check_role(caller, "ask")
     if caller.account is not None:
         await caller.account.count_request()
 
 
-async def may_ask(caller: Called) -> None:
+async def require_ask(caller: Called) -> None:
     """Let a route be used by who may ask, at no expense; raise RoleError."""
     _check_role(caller, "ask")
 
 
-async def administer(caller: Called) -> None:
+async def require_admin(caller: Called) -> None:
     """Let a route be used by administrators alone; raise RoleError."""
     _check_role(caller, "admin")
 

@@ -12,7 +12,7 @@ from quintet.server.errors import CLIENT_CLOSED_REQUEST, refuse
 LINGER_SECONDS = 2.0
 
 
-class Bodies:
+class BodyLimit:
     """Passes on requests with their whole body, of at most `most` bytes, that came within so many seconds."""
 
     def __init__(self, app: ASGIApp, most: int, seconds: float) -> None:

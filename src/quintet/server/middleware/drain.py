@@ -9,7 +9,7 @@ STATUS_PATHS = frozenset({"/health", "/ready", "/metrics"})
 """What is answered to the end: whoever watches the server wants to see it."""
 
 
-class Draining:
+class DrainMiddleware:
     """Refuses what comes once the server ends, and has the connections closed of what it still answers."""
 
     def __init__(self, app: ASGIApp, drain: Drain) -> None:

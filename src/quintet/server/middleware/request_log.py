@@ -23,7 +23,7 @@ HEADERS = (HEADER, CACHE_HEADER)
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
-class Recording:
+class RequestLog:
     """Keeps the record of each request, names it in the answer's `X-Request-Id`, and shows it to the observers.
 
     A client may bring an id; one that does not fit into a log line is not taken, and another is made.

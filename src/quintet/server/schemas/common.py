@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from quintet.engine.interface import Sampling
-from quintet.registry.budgets import Standing
+from quintet.engine.interface import SamplingParams
+from quintet.registry.budgets import BudgetUsage
 from quintet.registry.keys import Key, Role
 from quintet.serving.answer import Ended
 
@@ -46,9 +46,9 @@ class Query(Body):
     top_p: float = Field(default=0.9, gt=0, le=1)
 
     @property
-    def sampling(self) -> Sampling:
+    def sampling(self) -> SamplingParams:
         """The settings as the engine wants them."""
-        return Sampling(self.max_tokens, self.temperature, self.top_p)
+        return SamplingParams(self.max_tokens, self.temperature, self.top_p)
 
 
 class Said(BaseModel):
@@ -185,11 +185,11 @@ class BudgetEntry(BaseModel):
     resets_in: int
 
     @classmethod
-    def of(cls, standing: Standing) -> "BudgetEntry":
-        """Return what a budget's standing says."""
-        budget = standing.budget
-        left = standing.seconds_left(time.time())
-        return cls(unit=budget.unit, period=budget.period, allowed=budget.allowed, used=standing.used, resets_in=left)
+    def of(cls, usage: BudgetUsage) -> "BudgetEntry":
+        """Return what a budget's usage says."""
+        budget = usage.budget
+        left = usage.seconds_left(time.time())
+        return cls(unit=budget.unit, period=budget.period, allowed=budget.allowed, used=usage.used, resets_in=left)
 
 
 class Me(BaseModel):

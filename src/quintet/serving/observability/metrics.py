@@ -19,7 +19,7 @@ from prometheus_client.utils import floatToGoString
 
 from quintet.config import EXPERT, Project
 from quintet.engine.interface import EngineStatus
-from quintet.serving.live_project import Current
+from quintet.serving.live_project import LiveProject
 from quintet.serving.request_record import Generation, RequestRecord
 
 # vLLM's bounds, and finer ones below them: a small model answers before the first of vLLM's.
@@ -46,7 +46,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 class Metrics:
     """The metrics of one application, in a registry of its own; `status` is asked when they are read."""
 
-    def __init__(self, current: Current, status: Callable[[], EngineStatus]) -> None:
+    def __init__(self, current: LiveProject, status: Callable[[], EngineStatus]) -> None:
         self.registry = CollectorRegistry()
         self._current = current
         self._model = current.project.config.base_model
@@ -54,7 +54,7 @@ class Metrics:
         self._tokens = _EachToken()
         self.registry.register(self._tokens)
         self._define()
-        self.registry.register(_State(current, status, self._live))
+        self.registry.register(_EngineState(current, status, self._live))
         ProcessCollector(registry=self.registry)
 
     def _define(self) -> None:
@@ -243,10 +243,10 @@ class _EachToken(Collector):
         yield between
 
 
-class _State(Collector):
+class _EngineState(Collector):
     """What is so at the moment of reading."""
 
-    def __init__(self, current: Current, status: Callable[[], EngineStatus], live: dict[int, Generation]) -> None:
+    def __init__(self, current: LiveProject, status: Callable[[], EngineStatus], live: dict[int, Generation]) -> None:
         self._model = current.project.config.base_model
         self._current = current
         self._status = status

@@ -7,7 +7,7 @@ from quintet.serving.answer import Answer, Answerer, Piece
 from quintet.serving.providers.client import Provider
 from quintet.serving.providers.errors import UnansweredError
 from quintet.serving.providers.request import Asked
-from quintet.serving.providers.retries import Exchange
+from quintet.serving.providers.retries import ProviderExchange
 from quintet.serving.quota import Account, reserve
 from quintet.serving.request_record import Generation, note_answer, note_provider, note_question
 from quintet.serving.tracking import GenerationObserver, track
@@ -21,7 +21,7 @@ class ProviderAnswer(Answer):
         department: str,
         provider: Provider,
         asked: Asked,
-        exchange: Exchange,
+        exchange: ProviderExchange,
         observer: GenerationObserver,
         account: Account | None,
     ) -> None:

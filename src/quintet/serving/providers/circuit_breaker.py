@@ -24,7 +24,7 @@ class BreakerOpenError(Exception):
 class Attempt:
     """One that may ask: it says when it is being answered; how it ended, its breaker sees."""
 
-    def __init__(self, breaker: "Breaker", probes: bool) -> None:
+    def __init__(self, breaker: "CircuitBreaker", probes: bool) -> None:
         self._breaker = breaker
         self.probes = probes
 
@@ -35,7 +35,7 @@ class Attempt:
             self._breaker._close_on_trial()
 
 
-class Breaker:
+class CircuitBreaker:
     """Opens after `after` failures in a row, for `seconds`."""
 
     def __init__(self, after: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:

@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from quintet.clients.openai import as_json, error_message, retry_after
 from quintet.config import ProviderConfig
 from quintet.errors import RequestError
-from quintet.serving.providers.circuit_breaker import Breaker
+from quintet.serving.providers.circuit_breaker import CircuitBreaker
 from quintet.serving.providers.errors import AttemptError, Reason, UnansweredError
 from quintet.serving.providers.request import Asked
 from quintet.serving.providers.sse import MOST_BYTES, EventError, read_events
-from quintet.serving.providers.stream_parser import Chunk
+from quintet.serving.providers.stream_parser import StreamChunk
 
 Result = TypeVar("Result")
 MOST_AT_ONCE = 256
@@ -37,7 +37,7 @@ class Provider:
     def __init__(self, name: str, config: ProviderConfig) -> None:
         self.name = name
         self.config = config
-        self.breaker = Breaker(config.break_after, config.break_for)
+        self.breaker = CircuitBreaker(config.break_after, config.break_for)
         self._settings = settings = config.settings()
         self._host = httpx.URL(settings.chat_url).host
         self._http = httpx.AsyncClient(
@@ -62,7 +62,7 @@ class Provider:
         """Close its connections."""
         await self._http.aclose()
 
-    async def chunks(self, asked: Asked, until: float) -> AsyncGenerator[Chunk | None]:
+    async def chunks(self, asked: Asked, until: float) -> AsyncGenerator[StreamChunk | None]:
         """Send the question, and yield what comes, and None where it says that it is complete.
 
         `until` is when it must be, in the seconds of `time.monotonic`.
@@ -192,9 +192,9 @@ def _as_failures(reason: Reason) -> Iterator[None]:
         raise AttemptError(reason, said, detail=f"{said}: {type(error).__name__}", again=True) from None
 
 
-def _chunk(data: str) -> Chunk:
+def _chunk(data: str) -> StreamChunk:
     try:
-        chunk = Chunk.model_validate_json(data)
+        chunk = StreamChunk.model_validate_json(data)
     except ValidationError:
         raise _unreadable("expected JSON of OpenAI's, found something else") from None
     if chunk.error is not None:

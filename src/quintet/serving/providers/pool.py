@@ -6,13 +6,13 @@ from functools import partial
 
 from quintet.config import ProviderConfig
 from quintet.serving.answer import Answer
-from quintet.serving.live_project import Current
+from quintet.serving.live_project import LiveProject
 from quintet.serving.observability.metrics import Metrics
 from quintet.serving.providers.answer import ProviderAnswer
 from quintet.serving.providers.circuit_breaker import STATES
 from quintet.serving.providers.client import Provider
 from quintet.serving.providers.request import Asked
-from quintet.serving.providers.retries import PATIENT, Exchange, Patience
+from quintet.serving.providers.retries import PATIENT, Patience, ProviderExchange
 from quintet.serving.quota import Account
 
 logger = logging.getLogger("quintet.server")
@@ -24,7 +24,7 @@ class Providers:
     One whose settings are others than before is another: what the old one has begun, it ends.
     """
 
-    def __init__(self, current: Current, metrics: Metrics, patience: Patience = PATIENT) -> None:
+    def __init__(self, current: LiveProject, metrics: Metrics, patience: Patience = PATIENT) -> None:
         self._current = current
         self._metrics = metrics
         self._patience = patience
@@ -40,7 +40,7 @@ class Providers:
         """Return a provider's answer in a department's name; nothing is sent yet."""
         provider = self._find(name, config)
         failed = partial(self._metrics.provider_failed, name, department)
-        exchange = Exchange(provider, asked, failed, self._patience)
+        exchange = ProviderExchange(provider, asked, failed, self._patience)
         return ProviderAnswer(department, provider, asked, exchange, self._metrics, account)
 
     def _find(self, name: str, config: ProviderConfig) -> Provider:

@@ -44,7 +44,7 @@ class Patience:
 PATIENT = Patience()
 
 
-class Exchange:
+class ProviderExchange:
     """Asks until there is an answer, or no more use in asking; `failed` hears of each attempt that was in vain."""
 
     def __init__(

@@ -63,18 +63,18 @@ class _Choice(BaseModel):
     finish_reason: str | None = None
 
 
-class Usage(BaseModel):
+class TokenUsage(BaseModel):
     """How many tokens there were, as the provider counts them."""
 
     prompt_tokens: int = Field(ge=0)
     completion_tokens: int = Field(0, ge=0)
 
 
-class Chunk(BaseModel):
+class StreamChunk(BaseModel):
     """A part of an answer, or all of it; what else it holds is passed over."""
 
     choices: list[_Choice] = []
-    usage: Usage | None = None
+    usage: TokenUsage | None = None
     error: Any = None
 
 
@@ -82,7 +82,7 @@ class Reading:
     """Reads the chunks of one answer, of `count` choices; a call is passed on when its choice has ended."""
 
     def __init__(self, count: int) -> None:
-        self.usage: Usage | None = None
+        self.usage: TokenUsage | None = None
         self.texts = [""] * count
         self._calls: list[dict[int, Call]] = [{} for _ in range(count)]
         self._open = set(range(count))
@@ -100,7 +100,7 @@ class Reading:
         calls = [call.name + call.arguments for of_one in self._calls for call in of_one.values()]
         return sum(map(estimate_tokens, [*self.texts, *calls]))
 
-    def read(self, chunk: Chunk) -> Iterator[Piece]:
+    def read(self, chunk: StreamChunk) -> Iterator[Piece]:
         """Yield the pieces of a chunk; raise ValueError for a choice that nobody asked for."""
         self.usage = chunk.usage or self.usage
         for choice in chunk.choices:

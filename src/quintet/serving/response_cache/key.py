@@ -7,10 +7,10 @@ import hashlib
 import json
 from dataclasses import fields, replace
 
-from quintet.engine.interface import Request, Sampling
+from quintet.engine.interface import Request, SamplingParams
 
 
-def is_repeatable(sampling: Sampling) -> bool:
+def is_repeatable(sampling: SamplingParams) -> bool:
     """Whether the same settings give the same answer again: the likeliest tokens, or those of a seed.
 
     A mask that does not say what it holds the answer to could be any.

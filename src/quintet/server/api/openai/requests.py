@@ -36,7 +36,7 @@ class ChatQuestion:
         return self.chat.model
 
     @property
-    def beginning(self) -> str:
+    def affinity_key(self) -> str:
         """The first of what the user says."""
         return next(iter(self.turns), "")
 
@@ -52,7 +52,7 @@ class ChatQuestion:
         return not self.chat.demanded and (wanted is None or wanted.type == "text")
 
     @property
-    def speaks_ids(self) -> bool:
+    def uses_token_ids(self) -> bool:
         """Whether some ids are to be likelier."""
         return bool(self.chat.logit_bias)
 
@@ -106,7 +106,7 @@ class TextQuestion:
         return self.request.model
 
     @property
-    def beginning(self) -> str:
+    def affinity_key(self) -> str:
         """The first text."""
         return next(iter(self.turns), "")
 
@@ -122,7 +122,7 @@ class TextQuestion:
         return False
 
     @property
-    def speaks_ids(self) -> bool:
+    def uses_token_ids(self) -> bool:
         """Whether some ids are to be likelier, or a prompt is ids."""
         return bool(self.request.logit_bias) or not all(isinstance(prompt, str) for prompt in self.request.prompt)
 

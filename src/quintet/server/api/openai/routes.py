@@ -20,9 +20,9 @@ from quintet.server.api.openai.schemas import (
     OpenAIModels,
 )
 from quintet.server.api.openai.stream import EventStream
-from quintet.server.dependencies import Served
+from quintet.server.dependencies import Context
 from quintet.server.disconnect import while_connected
-from quintet.server.middleware.auth import NEEDS_KEY, ask
+from quintet.server.middleware.auth import NEEDS_KEY, require_quota
 from quintet.server.routing_headers import routing_headers
 from quintet.server.schemas.common import OVER_BUDGET, REFUSED
 from quintet.serving.answer import Answer
@@ -40,59 +40,59 @@ STREAMED: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/models", summary="The models that can answer, as OpenAI lists them")
-async def models(served: Served) -> OpenAIModels:
+async def models(ctx: Context) -> OpenAIModels:
     """List the departments that have a release or a provider, and the base."""
-    entries = await served.catalog.entries()
+    entries = await ctx.catalog.entries()
     listed = [
-        _listed(entry.name, entry.expert, served)
+        _listed(entry.name, entry.expert, ctx)
         for entry in entries
-        if entry.expert or served.project.model_elsewhere(entry.name)
+        if entry.expert or ctx.project.model_elsewhere(entry.name)
     ]
-    base = [_listed(BASE, None, served)] if BASE in served.project.models else []
-    routed = [_listed(AUTO, None, served)] if await finds_anybody(served) else []
+    base = [_listed(BASE, None, ctx)] if BASE in ctx.project.models else []
+    routed = [_listed(AUTO, None, ctx)] if await finds_anybody(ctx) else []
     return OpenAIModels(data=[*listed, *routed, *base])
 
 
 @router.get("/models/{model}", summary="One model, as OpenAI lists it")
-async def model(model: str, served: Served) -> OpenAIModel:
+async def model(model: str, ctx: Context) -> OpenAIModel:
     """Say whether there is a model of that name."""
-    if model == AUTO and await finds_anybody(served):
-        return _listed(AUTO, None, served)
+    if model == AUTO and await finds_anybody(ctx):
+        return _listed(AUTO, None, ctx)
     try:
-        expert = await asyncio.to_thread(served.catalog.find, model)
+        expert = await asyncio.to_thread(ctx.catalog.find, model)
     except ModelError:
-        if served.project.model_elsewhere(model) is None:
+        if ctx.project.model_elsewhere(model) is None:
             raise
         expert = None
-    return _listed(model, expert, served)
+    return _listed(model, expert, ctx)
 
 
 @router.post(
     "/chat/completions",
     summary="OpenAI's chat completions, streamed or whole",
     response_model=ChatCompletion,
-    dependencies=[Depends(ask)],
+    dependencies=[Depends(require_quota)],
     responses={**OVER_BUDGET, **STREAMED},
 )
-async def chat_completions(request: Request, response: Response, chat: ChatRequest, served: Served) -> Any:
+async def chat_completions(request: Request, response: Response, chat: ChatRequest, ctx: Context) -> Any:
     """Answer a conversation; as `auto`, by the department that it is for."""
-    return await while_connected(request.receive, _answer(served, chat, ChatQuestion, ChatReply, response))
+    return await while_connected(request.receive, _answer(ctx, chat, ChatQuestion, ChatReply, response))
 
 
 @router.post(
     "/completions",
     summary="OpenAI's completions: texts that go on from a prompt, without a template",
     response_model=Completion,
-    dependencies=[Depends(ask)],
+    dependencies=[Depends(require_quota)],
     responses={**OVER_BUDGET, **STREAMED},
 )
-async def completions(request: Request, response: Response, completion: CompletionRequest, served: Served) -> Any:
+async def completions(request: Request, response: Response, completion: CompletionRequest, ctx: Context) -> Any:
     """Go on from each prompt."""
-    return await while_connected(request.receive, _answer(served, completion, TextQuestion, TextReply, response))
+    return await while_connected(request.receive, _answer(ctx, completion, TextQuestion, TextReply, response))
 
 
 async def _answer(
-    served: Services,
+    ctx: Services,
     asked: Asked,
     make_question: Callable[[Asked], ChatQuestion | TextQuestion],
     make_reply: Callable[[Asked, Answer], Reply],
@@ -100,8 +100,8 @@ async def _answer(
 ) -> Any:
     question = make_question(asked)
     if asked.model != AUTO:
-        return await _send(served, make_reply(asked, await find_answer(served, question)))
-    routing = await find_department(served, question.turns[::-1])
+        return await _send(ctx, make_reply(asked, await find_answer(ctx, question)))
+    routing = await find_department(ctx, question.turns[::-1])
     answer: Answer
     if routing.model is None:
         if not question.takes_any_text:
@@ -109,22 +109,22 @@ async def _answer(
         answer = NobodysAnswer(routing.said, asked.n)
     else:
         asked = asked.model_copy(update={"model": routing.model})
-        answer = await find_answer(served, make_question(asked))
-    sent = await _send(served, make_reply(asked, answer))
+        answer = await find_answer(ctx, make_question(asked))
+    sent = await _send(ctx, make_reply(asked, answer))
     headers = sent.headers if isinstance(sent, Response) else response.headers
     headers.update(routing_headers(routing))
     return sent
 
 
-async def _send(served: Services, reply: Reply) -> Any:
+async def _send(ctx: Services, reply: Reply) -> Any:
     if reply.request.stream:
-        return EventStream(reply, served.drain)
+        return EventStream(reply, ctx.drain)
     return reply.whole(await reply.answer.whole())
 
 
-def _listed(name: str, expert: Expert | None, served: Services) -> OpenAIModel:
+def _listed(name: str, expert: Expert | None, ctx: Services) -> OpenAIModel:
     if expert is None:
-        root = served.project.model_elsewhere(name) or served.project.config.base_model
-        return OpenAIModel(id=name, created=served.started, root=root, parent=None)
-    written = expert.created_at.timestamp() if expert.created_at else served.started
+        root = ctx.project.model_elsewhere(name) or ctx.project.config.base_model
+        return OpenAIModel(id=name, created=ctx.started, root=root, parent=None)
+    written = expert.created_at.timestamp() if expert.created_at else ctx.started
     return OpenAIModel(id=name, created=int(written), root=expert.digest, parent=BASE)

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from quintet.engine.interface import Sampling
+from quintet.engine.interface import SamplingParams
 from quintet.server.api.openai.fields import (
     TURN_SCHEMA,
     Arguments,
@@ -60,9 +60,9 @@ class GenerationRequest(Body):
         """Whether the stream ends with the number of tokens."""
         return bool(self.stream_options and self.stream_options.include_usage)
 
-    def _sampling(self, max_tokens: int, logprobs: int | None) -> Sampling:
+    def _sampling(self, max_tokens: int, logprobs: int | None) -> SamplingParams:
         """Return the settings as the engine wants them."""
-        return Sampling(
+        return SamplingParams(
             max_tokens=max_tokens,
             temperature=self.temperature,
             top_p=self.top_p,
@@ -95,7 +95,7 @@ class CompletionRequest(GenerationRequest):
         return prompts
 
     @property
-    def sampling(self) -> Sampling:
+    def sampling(self) -> SamplingParams:
         """The settings as the engine wants them; without a limit, OpenAI's."""
         return self._sampling(self.max_tokens or 16, self.logprobs)
 
@@ -244,9 +244,9 @@ class ChatRequest(GenerationRequest):
         return top
 
     @property
-    def sampling(self) -> Sampling:
+    def sampling(self) -> SamplingParams:
         """The settings as the engine wants them."""
-        limit = self.max_completion_tokens or self.max_tokens or Sampling.max_tokens
+        limit = self.max_completion_tokens or self.max_tokens or SamplingParams.max_tokens
         return self._sampling(limit, self.top_logprobs or 0 if self.logprobs else None)
 
 

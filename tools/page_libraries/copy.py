@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SERVER = HERE.parents[1] / "src/quintet/server"
+SERVER = HERE.parents[1] / "src/quintet/server/web"
 LANGUAGES = (
     "bash", "cpp", "csharp", "css", "diff", "go", "java", "javascript", "json", "markdown", "php", "python", "rust",
     "sql", "typescript", "xml", "yaml",

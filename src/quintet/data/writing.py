@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from quintet.errors import DataError
+from quintet.files import replacing
 
 
 def refuse_to_overwrite(*files: Path) -> None:
@@ -21,13 +22,5 @@ def refuse_to_overwrite(*files: Path) -> None:
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write the rows so that the file is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(path, durable=True) as staged, staged.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

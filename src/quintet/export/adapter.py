@@ -6,9 +6,10 @@ from pathlib import Path
 
 from quintet.config import Project
 from quintet.errors import ExportError
+from quintet.models.adapter_files import ADAPTER_CONFIG
 from quintet.models.base_model import NANO
 from quintet.registry.artifacts import EXPERT_FILE
-from quintet.registry.experts import ADAPTER_CONFIG, Expert
+from quintet.registry.experts import Expert
 
 
 def check_adapter(expert: Expert) -> None:

@@ -21,9 +21,9 @@ from quintet.errors import ExportError, MissingFilesError
 from quintet.export.low_rank import WEIGHTS_FILE, Fit, Progress, check_rank, decompose, write_adapter
 from quintet.files import digest_files, write_json
 from quintet.models import base_model
+from quintet.models.adapter_files import ADAPTER_CONFIG
 from quintet.registry.artifacts import EXPERT_FILE, MODEL_CARD
 from quintet.registry.experts import (
-    ADAPTER_CONFIG,
     HELD_OUT_FILE,
     SETTINGS_FILE,
     Expert,

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from quintet.errors import ExportError
+from quintet.models.adapter_files import ADAPTER_CONFIG
 from quintet.models.peft_model import settle_adapter_config
-from quintet.registry.experts import ADAPTER_CONFIG
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 LINEAR, EMBEDDINGS, VECTORS, OTHERS = "linear layers", "embeddings", "norms and biases", "other weights"

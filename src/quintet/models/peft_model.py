@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from quintet.errors import ModelError
+from quintet.models.adapter_files import ADAPTER_CONFIG
 from quintet.models.base_model import load_model
-from quintet.registry.experts import ADAPTER_CONFIG
 
 
 def load_expert_model(folder: Path, base: PreTrainedModel) -> Any:

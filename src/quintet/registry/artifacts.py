@@ -15,6 +15,7 @@ from pathlib import Path
 
 from quintet.config import Project
 from quintet.errors import ConfigError, MissingFilesError, RegistryError, UnreachableError
+from quintet.files import flush, replacing
 
 EXPERT_FILE = "expert.json"
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
@@ -123,13 +124,8 @@ class ArtifactStore:
     def get(self, name: str, target: Path) -> None:
         """Fetch the file of that name; a reader of `target` sees the old one or the new. Raises UnreachableError."""
         target.parent.mkdir(parents=True, exist_ok=True)
-        staged = target.with_name(f"{target.name}.{secrets.token_hex(4)}.tmp")
-        try:
-            with self._explained("read from"):
-                self._files.get_file(f"{self._path.rstrip('/')}/{name}", str(staged))
-            os.replace(staged, target)
-        finally:
-            staged.unlink(missing_ok=True)
+        with replacing(target) as staged, self._explained("read from"):
+            self._files.get_file(f"{self._path.rstrip('/')}/{name}", str(staged))
 
     def _place(self, artifact: str, name: str) -> str:
         return f"{self._path.rstrip('/')}/{artifact}/{name}"
@@ -147,21 +143,10 @@ class ArtifactStore:
 def put_in_place(staged: Path, folder: Path) -> None:
     """Rename a finished folder to its own name, for good; one that is there already stays."""
     for path in [*staged.rglob("*"), staged]:
-        _flush(path)
+        flush(path)
     try:
         os.replace(staged, folder)
     except OSError:
         if not (folder / EXPERT_FILE).is_file():
             raise
-    _flush(folder.parent)
-
-
-def _flush(path: Path) -> None:
-    """Have the disk take what was written, so that a power cut finds nothing half done."""
-    if path.is_dir() and os.name == "nt":
-        return  # Windows flushes no folders
-    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush(folder.parent)

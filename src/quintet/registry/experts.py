@@ -29,13 +29,13 @@ from quintet.errors import (
     UnreachableError,
 )
 from quintet.files import digest_files
+from quintet.models.adapter_files import ADAPTER_CONFIG
 from quintet.registry.artifacts import EXPERT_FILE, digest_contents, list_contents, open_store, put_in_place
 from quintet.registry.audit import write_act
 from quintet.registry.database import reading, writing
 from quintet.registry.losses import METRICS_FILE, read_curve, thinned
 from quintet.registry.tables import ExpertRow, LossesRow, NumberRow
 
-ADAPTER_CONFIG = "adapter_config.json"
 HELD_OUT_FILE = "held_out.jsonl"
 """In a run's folder: the questions that its training did not see."""
 HELD_OUT_PAIRS_FILE = "held_out_preferences.jsonl"

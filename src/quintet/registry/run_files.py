@@ -5,6 +5,7 @@ import json
 import yaml
 
 from quintet.config import Project
+from quintet.files import write_text
 from quintet.registry.experts import SETTINGS_FILE, Expert
 from quintet.registry.model_card import CardFacts, model_card
 
@@ -46,6 +47,4 @@ def write_card(
             end_ids=tuple(json.loads((run / RUN_FILE).read_text("utf-8"))["end_ids"]),
         )
     )
-    staged = expert.folder / ".README.md.partial"
-    staged.write_text(text, encoding="utf-8")
-    staged.replace(expert.folder / "README.md")
+    write_text(expert.folder / "README.md", text)

@@ -12,8 +12,6 @@ The file is safetensors: numbers and text, nothing that is run.
 
 import json
 import math
-import os
-import secrets
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from quintet.config import Project
 from quintet.errors import NoRouterError
+from quintet.files import replacing
 from quintet.router.ngrams import pieces, words
 
 if TYPE_CHECKING:
@@ -126,12 +125,8 @@ class Router:
             "digest": self.digest,
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        staged = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-        try:
+        with replacing(path) as staged:
             staged.write_bytes(save(tensors, about))
-            os.replace(staged, path)
-        finally:
-            staged.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path) -> "Router":

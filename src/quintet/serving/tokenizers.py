@@ -9,9 +9,9 @@ from pathlib import Path
 
 from quintet.chat import ChatTranslator
 from quintet.files import digest_files
+from quintet.models.adapter_files import ADAPTER_CONFIG
 from quintet.models.base_model import load_tokenizer
 from quintet.registry.artifacts import EXPERT_FILE
-from quintet.registry.experts import ADAPTER_CONFIG
 
 MOST = 16
 """Different translators that are kept; some megabytes each."""

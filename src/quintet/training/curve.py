@@ -1,10 +1,10 @@
 """The losses of a run, drawn as one picture. Knows nothing of what was trained or how."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from quintet.files import replacing
 from quintet.registry.losses import Curve, Series, finite
 
 if TYPE_CHECKING:
@@ -46,10 +46,8 @@ def draw_curve(curve: Curve, title: str, path: Path) -> bool:
     line = " ".join(title.split())
     shown = line if len(line) <= 90 else line[:89] + "…"
     _label(axes, curve, "".join(letter if ord(letter) in known else "?" for letter in shown))
-    staged = path.with_suffix(".tmp")
-    with staged.open("wb") as stream:
+    with replacing(path) as staged, staged.open("wb") as stream:
         canvas.print_png(stream)  # type: ignore[no-untyped-call]
-    os.replace(staged, path)
     return True
 
 

@@ -11,9 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from quintet import __version__
+from quintet.machine import memory_limit, usable_cores
 
 LIBRARIES = (
     "torch",
@@ -50,17 +49,12 @@ def describe_environment(root: Path) -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": {
             "model": name.strip() or None,
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+            "cores": usable_cores(),
         },
-        "memory_bytes": memory_bytes(),
+        "memory_bytes": memory_limit(),
         "gpus": _gpus(),
         "git": _commit(root),
     }
-
-
-def memory_bytes() -> int:
-    """Return how much memory the machine has."""
-    return int(psutil.virtual_memory().total)
 
 
 def _gpus() -> list[dict[str, Any]]:

@@ -11,8 +11,8 @@ from typing import Any
 from quintet.config import Project
 from quintet.errors import TrainingError
 from quintet.files import write_json
+from quintet.machine import memory_limit
 from quintet.training.arguments import steps_of
-from quintet.training.environment import memory_bytes
 from quintet.training.methods import FULL, LORA, PREFIX, QLORA, trained_by
 from quintet.training.preparation import Plan
 
@@ -96,7 +96,7 @@ def available_bytes() -> int:
 
     if torch.cuda.is_available():
         return int(torch.cuda.get_device_properties(0).total_memory)
-    return memory_bytes()
+    return memory_limit()
 
 
 def least_bytes(plan: Plan) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Departments trained side by side, each in a process of its own: its memory is its own, and so is its death."""
 
 import multiprocessing
-import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from multiprocessing.connection import Connection
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from quintet.config import Project
 from quintet.errors import QuintetError, TrainingError
+from quintet.machine import usable_cores
 from quintet.registry.experts import Expert
 from quintet.training.department import Listener, train_department
 from quintet.training.plan import ROOM, available_bytes, least_bytes, read_estimate, stages
@@ -39,7 +39,7 @@ def train_side_by_side(
     project: Project, plans: Sequence[Plan], listener: Listener, count: int, *, force: bool, resume: bool
 ) -> "list[Future[Expert]]":
     """Train the plans, `count` at a time, and return what became of each, in their order."""
-    threads = max(1, (os.cpu_count() or 1) // count)
+    threads = max(1, usable_cores() // count)
     pool = ThreadPoolExecutor(count)
     try:
         futures = [pool.submit(_train_apart, project.root, plan, listener, threads, force, resume) for plan in plans]

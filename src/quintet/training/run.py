@@ -22,9 +22,9 @@ from quintet.data.loading import write_examples
 from quintet.errors import TrainingError
 from quintet.files import digest_files, write_json
 from quintet.models import base_model
+from quintet.models.adapter_files import ADAPTER_CONFIG
 from quintet.models.peft_model import quietly, settle_adapter_config
 from quintet.registry.experts import (
-    ADAPTER_CONFIG,
     HELD_OUT_FILE,
     HELD_OUT_PAIRS_FILE,
     SETTINGS_FILE,

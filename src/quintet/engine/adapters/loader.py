@@ -21,9 +21,9 @@ from quintet.engine.adapters.peft_files import read_files
 from quintet.engine.adapters.types import Base, LoadedAdapter
 from quintet.engine.types import PAGED, LayerShape
 from quintet.errors import ModelError
+from quintet.models.adapter_files import ADAPTER_CONFIG
 from quintet.models.base_model import load_model, own_dtype
 from quintet.models.peft_model import load_expert_model
-from quintet.registry.experts import ADAPTER_CONFIG
 
 EMBEDDED = frozenset({PeftType.PROMPT_TUNING, PeftType.P_TUNING})
 """Virtual tokens that are embeddings; those of prefix tuning are keys and values."""

@@ -7,26 +7,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor
 
 from quintet.engine.adapters.types import LoadedAdapter
 from quintet.engine.kernels.int8_linear import Int8Linear
 from quintet.engine.lora.multi_lora import LoRAWeights
+from quintet.machine import memory_limit
 
-CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 SHARE = 0.5
 """Of what a base and its store of keys and values leave; a step's own numbers, and whoever reads, need some too."""
 LEAST = 256 * 2**20
-
-
-def memory_limit() -> float:
-    """Return how many bytes the machine has, or the container may have."""
-    limits = [float(psutil.virtual_memory().total)]
-    with suppress(OSError, ValueError):  # The file says "max" where there is no limit.
-        limits.append(int(CGROUP_LIMIT.read_text()))
-    return min(limits)
 
 
 def affordable_bytes(device: str, taken: int) -> int:

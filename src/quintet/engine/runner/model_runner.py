@@ -15,7 +15,6 @@ from quintet.engine.adapters.loader import is_full, load_paged, load_to_round, r
 from quintet.engine.adapters.memory_budget import (
     affordable_bytes,
     held_bytes,
-    memory_limit,
     model_bytes,
     stored_bytes,
     tensors_of,
@@ -29,6 +28,7 @@ from quintet.engine.runner.cuda_graphs import Capture, CUDAGraphs, capture_on_gp
 from quintet.engine.runner.paged_attention import PagedStep, PagedStore, ShapeProbe, Span, stepping
 from quintet.engine.types import OTHER_ENGINE, Chunk, LayerShape, Prepared
 from quintet.errors import ModelError
+from quintet.machine import memory_limit
 from quintet.models.base_model import default_dtype, pick_device
 from quintet.models.peft_model import shared_view, skeleton_of
 

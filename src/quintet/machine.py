@@ -16,7 +16,7 @@ def memory_limit() -> int:
     limits = [int(psutil.virtual_memory().total)]
     for file in _limit_files():
         with suppress(OSError, ValueError):  # the file says "max" where there is no limit
-            limits.append(int(file.read_text()))
+            limits.append(int(file.read_text("utf-8")))
     return min(limits)
 
 
@@ -28,7 +28,7 @@ def usable_cores() -> int:
 def _limit_files() -> Iterator[Path]:
     """Yield where limits of the process's own control group and of those above it may stand, in either version."""
     with suppress(OSError):
-        for line in OWN_CGROUPS.read_text().splitlines():
+        for line in OWN_CGROUPS.read_text("utf-8").splitlines():
             _, controllers, path = line.split(":", 2)
             if controllers and "memory" not in controllers.split(","):
                 continue

@@ -76,8 +76,8 @@ def test_cores_and_memory_are_those_of_this_machine(tmp_path: Path) -> None:
 
 
 def test_what_lies_beside_the_weights_is_written_without_torch() -> None:
-    modules = "environment", "curve", "model_card"
-    code = f"import sys, quintet.training.{', quintet.training.'.join(modules)}; sys.exit('torch' in sys.modules)"
+    modules = "quintet.training.environment", "quintet.training.curve", "quintet.registry.model_card"
+    code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

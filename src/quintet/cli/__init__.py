@@ -2,9 +2,7 @@
 
 import asyncio
 import sys
-import threading
 from collections.abc import Callable
-from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -19,6 +17,7 @@ from quintet.cli.compare import compare
 from quintet.cli.console import (
     HERE,
     AsJson,
+    ConsoleReporter,
     Folder,
     complain,
     err,
@@ -29,7 +28,7 @@ from quintet.cli.console import (
     stoppable,
 )
 from quintet.cli.data import data
-from quintet.cli.evaluate import evaluate, forgetting, measure_each, results_table, tell_verdicts
+from quintet.cli.evaluate import evaluate, forgetting, results_table, tell_verdicts
 from quintet.cli.experts import experts as experts_group
 from quintet.cli.export import export
 from quintet.cli.keys import keys as keys_group
@@ -40,11 +39,11 @@ from quintet.cli.router import router as router_group
 from quintet.cli.train import fail_unless_all, train, train_each
 from quintet.config import BASE, CONFIG_NAME, KeyMode, LogFormat, Project
 from quintet.errors import ConfigError, QuintetError
+from quintet.evaluation.assess import measure_each
 
 if TYPE_CHECKING:
     from socket import socket
 
-    from quintet.engine.engine import MixedEngine
     from quintet.engine.interface import SamplingParams
 
 app = typer.Typer(
@@ -126,7 +125,7 @@ def quickstart(
     door = _open_door(project, port=port) if serve_ else None
     names = project.trained
     with stoppable("What was done by the last checkpoint is kept; to go on, run the same command."):
-        found = measure_each(project, train_each(project, names, resume=True))
+        found = measure_each(project, train_each(project, names, resume=True), ConsoleReporter())
     out.print(results_table(found))
     tell_verdicts(found)
     release_all(project, found)
@@ -199,17 +198,14 @@ def ask(
 async def _answer(
     project: Project, name: str, question: str, sampling: "SamplingParams", *, streamed: bool
 ) -> dict[str, Any]:
-    from quintet.messages import Message
-    from quintet.serving.catalog import Catalog
-    from quintet.serving.generation import GenerationContext, prepare_answer
-    from quintet.serving.live_project import LiveProject
+    from quintet.engine.build import build_engine
+    from quintet.serving.ask import ask
 
     with err.status("Loading the model"):
-        engine = _load_engine(project)
-        model = await Catalog(LiveProject(project), engine).open(name, question)
+        engine = build_engine(project).engine
+        answer = await ask(project, engine, name, question, sampling)
+    text, reason = "", None
     try:
-        answer = await prepare_answer(GenerationContext(engine), model, [Message("user", question)], sampling)
-        text, reason = "", None
         async for piece in answer.pieces():
             text, reason = text + piece.text, piece.finish_reason
             if streamed:
@@ -220,52 +216,12 @@ async def _answer(
         await engine.close()
     return {
         "model": name,
-        "expert": model.expert_name,
+        "expert": answer.answerer.expert,
         "query": question,
         "response": text,
         "tokens_generated": answer.completion_tokens,
         "finish_reason": reason,
     }
-
-
-def _load_engine(project: Project, *, tell: bool = False) -> "MixedEngine":
-    """Load the base into an engine, and say which one and why if told to."""
-    from quintet.engine.lazy_imports import import_to_serve
-    from quintet.models.base_model import locate
-
-    source = locate(project.config.base_model, project.root)
-    # What an expert's first question waits for, seconds for some gigabytes, while imports leave a core idle.
-    threading.Thread(target=_digest_base, args=(source,), daemon=True).start()
-    import_to_serve()  # first: what comes next imports the same libraries, with all that is installed
-
-    from quintet.engine.engine import MixedEngine
-    from quintet.engine.precision import served_precision
-    from quintet.engine.runner.model_runner import ModelRunner
-    from quintet.engine.threads import in_own_thread
-
-    served = served_precision(project)
-    runner = in_own_thread(lambda: ModelRunner(source, dtype=served.dtype, int8=served.is_int8))
-    if tell:
-        where = f"torch on {runner.device_info.device} in {served.precision}, because {served.reason}"
-        err.print(f"Engine: {where}.", style="dim", soft_wrap=True, highlight=False)
-    # A CPU computes 128 tokens at a time as fast as 512, and those who wait for a token wait for a quarter as long.
-    step_tokens = 128 if runner.device_info.device == "cpu" else 512
-    settings = project.config.serving
-    return MixedEngine(
-        runner,
-        runner.device_info,
-        max_queue=settings.max_queue,
-        step_tokens=step_tokens,
-        expert_memory=settings.expert_memory,
-    )
-
-
-def _digest_base(source: str) -> None:
-    from quintet.models.base_model import base_digest
-
-    # Who asks for it is told what is wrong with it.
-    with suppress(OSError):
-        base_digest(source)
 
 
 class _Door(NamedTuple):
@@ -287,6 +243,7 @@ def _open_door(project: Project, host: str | None = None, port: int | None = Non
 
 
 def _serve(project: Project, door: _Door, log_format: LogFormat | None = None) -> None:
+    from quintet.engine.build import build_engine
     from quintet.server import process
     from quintet.server.app import create_app
     from quintet.serving.observability.logs import configure_logs
@@ -294,7 +251,10 @@ def _serve(project: Project, door: _Door, log_format: LogFormat | None = None) -
     settings = project.config.serving
     configure_logs(log_format or settings.logs)
     with err.status("Loading the model"):
-        application = create_app(project, _load_engine(project, tell=True), door.mode)
+        engine, served = build_engine(project)
+        where = f"torch on {engine.device.device} in {served.precision}, because {served.reason}"
+        err.print(f"Engine: {where}.", style="dim", soft_wrap=True, highlight=False)
+        application = create_app(project, engine, door.mode)
     port = door.listener.getsockname()[1]
     shown = "127.0.0.1" if door.host in ("0.0.0.0", "::") else door.host  # noqa: S104
     url = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"

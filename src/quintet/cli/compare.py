@@ -10,6 +10,7 @@ from rich.table import Table
 from quintet.cli.console import (
     HERE,
     AsJson,
+    ConsoleReporter,
     Folder,
     err,
     out,
@@ -19,7 +20,8 @@ from quintet.config import Project
 
 if TYPE_CHECKING:
     pass
-from quintet.cli.evaluate import Worth, describe, measure
+from quintet.cli.evaluate import describe
+from quintet.evaluation.assess import Worth, measure
 
 
 def compare(
@@ -64,7 +66,7 @@ def _trained_by(project: Project, department: str, method: str) -> Worth:
     with err.status(f"Checking the data of {department}"):
         known = find_trained(project, plan_run(project, department, method), newest=False)
     expert = known or train_each(project, [department], method)[0]
-    return measure(project, expert, again=False)
+    return measure(project, expert, ConsoleReporter(), again=False)
 
 
 def f1_difference(one: Worth, first: Worth) -> "dict[str, float] | None":

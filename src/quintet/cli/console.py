@@ -107,3 +107,26 @@ def progress() -> Iterator["Progress"]:
                TextColumn("{task.fields[note]}"))  # fmt: skip
     with Progress(*columns, console=err) as bars:
         yield bars
+
+
+class ConsoleReporter:
+    """Shows an assessment's progress and what it tells of on standard error."""
+
+    @contextmanager
+    def progress(self) -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+        """Yield what begins a bar."""
+        with progress() as bars:
+
+            def begin(name: str) -> Callable[[int, int], None]:
+                task = bars.add_task(name, total=None, note="")
+                return lambda done, total: bars.update(task, completed=done, total=total)
+
+            yield begin
+
+    def warn(self, message: str) -> None:
+        """Print a warning."""
+        err.print(message, style="yellow", markup=False)
+
+    def complain(self, message: str) -> None:
+        """Print an error."""
+        complain(message)

@@ -1,9 +1,9 @@
 """`quintet evaluate`, `compare` and `forgetting`: what experts are worth, as tables, pages, JSON and XML."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -13,41 +13,24 @@ from rich.table import Table
 from quintet.cli.console import (
     HERE,
     AsJson,
+    ConsoleReporter,
     Departments,
     Folder,
     attempt_each,
     choose,
-    complain,
-    err,
     out,
     print_json,
     progress,
 )
 from quintet.cli.router import evaluate_router
 from quintet.config import Project
-from quintet.errors import ModelError, QuintetError
+from quintet.evaluation.assess import Worth
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
-    from quintet.evaluation.results import Evaluation, Interval, Verdict
-    from quintet.registry.experts import Expert
+    from quintet.evaluation.results import Interval
 
 ROUTER = "router"
 """What can be evaluated beside experts; no department may have the name."""
-
-
-class Worth(NamedTuple):
-    """An expert, what was measured of it, and what the gate says to that; none of both where nothing was measured."""
-
-    expert: "Expert"
-    evaluation: "Evaluation | None" = None
-    verdicts: "tuple[Verdict, ...]" = ()
-
-    @property
-    def passed(self) -> bool:
-        """Whether the gate lets it through; what was not measured it does not."""
-        return self.evaluation is not None and all(verdict.passed for verdict in self.verdicts)
 
 
 def evaluate(
@@ -65,6 +48,7 @@ def evaluate(
 
     [bold]Examples:[/] quintet evaluate hr · quintet evaluate hr@2 --junit gate.xml · quintet evaluate --all --json
     """
+    from quintet.evaluation.assess import measure
     from quintet.evaluation.records import write_junit
     from quintet.registry.experts import find_expert
 
@@ -73,7 +57,7 @@ def evaluate(
         evaluate_router(opened, as_json=as_json)
         return
     names = list(dict.fromkeys(departments if departments and not all_ else choose(opened, departments, all_)))
-    found = attempt_each(names, lambda name: measure(opened, find_expert(opened, name), again=True))
+    found = attempt_each(names, lambda name: measure(opened, find_expert(opened, name), ConsoleReporter(), again=True))
     if junit is not None:
         write_junit(junit, [(one.evaluation, one.verdicts) for one in found if one.evaluation])
     if as_json:
@@ -85,92 +69,6 @@ def evaluate(
         tell_verdicts(found)
     if len(found) < len(names):
         raise typer.Exit(1)
-
-
-def measure_each(project: Project, experts: "Sequence[Expert]") -> list[Worth]:
-    """Measure the experts that were not measured yet; one that cannot be is told of, and stands without a score."""
-    found = []
-    for expert in experts:
-        try:
-            found.append(measure(project, expert, again=False))
-        except QuintetError as error:
-            complain(f"{expert.name}: {error}")
-            found.append(Worth(expert))
-    return found
-
-
-def measure(project: Project, expert: "Expert", *, again: bool) -> Worth:
-    """Measure the expert, with a bar, and write its report; what was measured before stands unless wanted again."""
-    from quintet.evaluation.compare import evaluate, read_evaluation
-    from quintet.evaluation.gate import judge
-    from quintet.evaluation.records import write_report
-
-    check_can_answer(project, expert)
-    live = _comparable(project, live_expert(project, expert.department))
-    found = None if again else read_evaluation(project, expert)
-    if found is None or not (live is None or live.name in (expert.name, found.names.get("live"))):
-        with progress() as bars:
-            found = evaluate(project, expert, _bar(bars, expert, "evaluating"), live)
-            found = _ask_elsewhere(project, expert, found, bars)
-    verdicts = judge(found, project.gate(expert.department))
-    write_report(project, expert, found, verdicts)
-    return Worth(expert, found, verdicts)
-
-
-def _ask_elsewhere(project: Project, expert: "Expert", found: "Evaluation", bars: "Progress") -> "Evaluation":
-    """Add what a judge and an embeddings endpoint say, where the project names them."""
-    from quintet.evaluation.compare import write_evaluation
-    from quintet.evaluation.judge import judge_evaluation
-    from quintet.evaluation.similarity import measure_similarity
-
-    settings = project.config.evaluation
-    if settings.similarity is not None:
-        found = measure_similarity(found, settings.similarity.settings())
-    if settings.judge is not None:
-        found = judge_evaluation(found, settings.judge.settings(), _bar(bars, expert, "judging"))
-    if settings.similarity or settings.judge:
-        write_evaluation(expert, found)
-    return found
-
-
-def _bar(bars: "Progress", expert: "Expert", what: str) -> Callable[[int, int], None]:
-    task = bars.add_task(f"{expert.department:<12} {what}", total=None, note="")
-    return lambda done, total: bars.update(task, completed=done, total=total)
-
-
-def check_can_answer(project: Project, expert: "Expert") -> None:
-    """Raise ModelError for an expert of another base, or one whose files are not those that were trained."""
-    from quintet.models.base_model import base_digest, locate
-
-    if not expert.is_whole:
-        raise ModelError(
-            f"the files of {expert.name} are gone or are not those that were trained: quintet experts verify"
-        )
-    expert.check_files()
-    expert.check_base(base_digest(locate(project.config.base_model, project.root)), project.config.base_model)
-
-
-def _comparable(project: Project, live: "Expert | None") -> "Expert | None":
-    """Return the live expert when it can still answer: one of another base, or without its files, is left out."""
-    try:
-        if live is not None:
-            check_can_answer(project, live)
-        return live
-    except ModelError as error:
-        err.print(f"{'' if live is None else live.name}, which is live, is not compared: {error}", style="yellow")
-        return None
-
-
-def live_expert(project: Project, department: str) -> "Expert | None":
-    """Return the expert that answers for the department now, or for most of it."""
-    from quintet.registry.experts import find_expert
-    from quintet.registry.releases import live
-
-    release = live(project, department)
-    try:
-        return None if release is None else find_expert(project, f"{department}@{release.main}")
-    except ModelError:
-        return None  # its files are gone everywhere: nothing can be compared with it
 
 
 def results_table(found: Sequence[Worth]) -> Table:
@@ -215,7 +113,7 @@ def tell_verdicts(found: Sequence[Worth]) -> None:
 
 def _metrics_table(found: Worth) -> Table:
     """Return every metric of all contestants, with the difference to the base and its interval."""
-    from quintet.evaluation.metric_words import describe as describe_metrics
+    from quintet.evaluation.reports.metric_words import describe as describe_metrics
 
     evaluation = found.evaluation
     if evaluation is None:
@@ -273,8 +171,9 @@ def forgetting(
 
     [bold]Examples:[/] quintet forgetting · quintet forgetting hr finance --json
     """
+    from quintet.evaluation.assess import live_expert
     from quintet.evaluation.forgetting import measure_forgetting
-    from quintet.evaluation.forgetting_page import forgetting_page
+    from quintet.evaluation.reports.forgetting_page import forgetting_page
     from quintet.files import write_text
     from quintet.registry.evidence import write_forgetting
     from quintet.registry.experts import newest_expert

@@ -9,10 +9,11 @@ import typer
 from rich.markup import escape
 
 from quintet.cli.compare import f1_difference
-from quintet.cli.console import HERE, AsJson, Folder, out, print_json, progress
-from quintet.cli.evaluate import check_can_answer, describe, measure, results_table, tell_verdicts
+from quintet.cli.console import HERE, AsJson, ConsoleReporter, Folder, out, print_json, progress
+from quintet.cli.evaluate import describe, results_table, tell_verdicts
 from quintet.config import Project
 from quintet.errors import ExportError
+from quintet.evaluation.assess import check_can_answer, measure
 from quintet.export.formats import Dtype, Format
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def _export_delta(project: Project, full: "Expert", rank: int, as_json: bool) ->
         delta, fit = make_delta(
             project, full, rank, lambda done, total: bars.update(task, completed=done, total=total, visible=True)
         )
-    before, after = (measure(project, one, again=False) for one in (full, delta))
+    before, after = (measure(project, one, ConsoleReporter(), again=False) for one in (full, delta))
     difference = f1_difference(after, before)
     expert = after.expert
     if after.passed:

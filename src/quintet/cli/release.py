@@ -8,10 +8,11 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from quintet.cli.console import HERE, AsJson, Folder, attempt_each, choose, complain, out, print_json
-from quintet.cli.evaluate import Worth, check_can_answer, describe, measure
+from quintet.cli.console import HERE, AsJson, ConsoleReporter, Folder, attempt_each, choose, complain, out, print_json
+from quintet.cli.evaluate import describe
 from quintet.config import Project
 from quintet.errors import ConfigError, GateError, QuintetError
+from quintet.evaluation.assess import Worth, check_can_answer, measure
 
 if TYPE_CHECKING:
     from quintet.registry.releases import Release
@@ -90,7 +91,7 @@ def _measured(project: Project, department: str, version: int | None, force: boo
     # Force overrules the gate. It cannot make an expert answer that is damaged or of another base.
     check_can_answer(project, expert)
     try:
-        return measure(project, expert, again=False)
+        return measure(project, expert, ConsoleReporter(), again=False)
     except QuintetError as error:
         if not force:
             raise

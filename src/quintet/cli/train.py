@@ -9,6 +9,7 @@ import typer
 from quintet.cli.console import (
     HERE,
     AsJson,
+    ConsoleReporter,
     Departments,
     Folder,
     choose,
@@ -19,10 +20,11 @@ from quintet.cli.console import (
     progress,
     stoppable,
 )
-from quintet.cli.evaluate import Worth, describe, measure_each, results_table, tell_verdicts
+from quintet.cli.evaluate import describe, results_table, tell_verdicts
 from quintet.cli.router import keep_router
 from quintet.config import Project
 from quintet.errors import ConfigError, QuintetError
+from quintet.evaluation.assess import Worth, measure_each
 from quintet.training.ranks import is_main, is_shared
 
 if TYPE_CHECKING:
@@ -67,7 +69,9 @@ def train(
         experts = train_each(opened, chosen, method, force=force, resume=resume, parallel=parallel)
         if not is_main():
             return
-        found = measure_each(opened, experts) if evaluation else [Worth(expert) for expert in experts]
+        found = (
+            measure_each(opened, experts, ConsoleReporter()) if evaluation else [Worth(expert) for expert in experts]
+        )
     keep_router(opened)
     if as_json:
         print_json([describe(one) for one in found])

@@ -17,7 +17,7 @@ SMALL = 100_000_000
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedPrecision:
     """The numbers that weights are kept in, and why."""
 
     precision: Precision
@@ -37,7 +37,7 @@ class Served:
         return dtype
 
 
-def served_precision(project: Project) -> Served:
+def served_precision(project: Project) -> ServedPrecision:
     """Return how the project's base is served on this machine.
 
     Raises ModelError when the config asks for what the machine does not do.
@@ -46,18 +46,18 @@ def served_precision(project: Project) -> Served:
     if wanted == "int8":
         packing_of(torch.float32, device, int8=True)
     if wanted != "auto":
-        return Served(wanted, "serving.precision says so")
+        return ServedPrecision(wanted, "serving.precision says so")
     if device == "cuda":
-        return Served("bfloat16", "there is a GPU")
+        return ServedPrecision("bfloat16", "there is a GPU")
     weights = count_weights(locate(project.config.base_model, project.root))
     if weights < SMALL:
-        return Served("float32", f"the base is small ({weights / 1e6:.0f} million weights)")
+        return ServedPrecision("float32", f"the base is small ({weights / 1e6:.0f} million weights)")
     size = f"the base has {weights / 1e9:.1f} billion weights"
     if multiplies_int8():
-        return Served("int8", f"{size}, and this CPU multiplies 8-bit numbers")
+        return ServedPrecision("int8", f"{size}, and this CPU multiplies 8-bit numbers")
     if computes(torch.bfloat16):
-        return Served("bfloat16", f"{size}, and this CPU computes in bfloat16")
-    return Served("float32", "this CPU computes in nothing shorter")
+        return ServedPrecision("bfloat16", f"{size}, and this CPU computes in bfloat16")
+    return ServedPrecision("float32", "this CPU computes in nothing shorter")
 
 
 @cache

@@ -7,8 +7,8 @@ from typing import Any
 
 from quintet.config import Project
 from quintet.evaluation.compare import card_scores
-from quintet.evaluation.junit import junit_xml
-from quintet.evaluation.report import report_page
+from quintet.evaluation.reports.junit import junit_xml
+from quintet.evaluation.reports.report import report_page
 from quintet.evaluation.results import EXPERT, Evaluation, Verdict
 from quintet.files import write_text
 from quintet.registry.evidence import record_evidence

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from quintet.evaluation.report import REGRESSIONS, report_page
+from quintet.evaluation.reports.report import REGRESSIONS, report_page
 from quintet.evaluation.results import BASE, EXPERT, LIVE, Evaluation, Preferences
 from tests.evaluation.evaluations import (
     FAILED,

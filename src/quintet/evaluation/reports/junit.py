@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
-from quintet.evaluation.metric_words import plain
+from quintet.evaluation.reports.metric_words import plain
 from quintet.evaluation.results import EXPERT, Evaluation, Verdict
 
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

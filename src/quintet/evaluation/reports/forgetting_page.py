@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from math import isfinite, log2
 
-from quintet.evaluation.metric_words import PERPLEXITY
-from quintet.evaluation.pages import render
+from quintet.evaluation.reports.metric_words import PERPLEXITY
+from quintet.evaluation.reports.pages import render
 from quintet.evaluation.results import ForgettingMatrix
 
 STEPS = 4

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp, isfinite, nan
 
-from quintet.evaluation.metric_words import DASH, F1, SIMILARITY, Metric, describe, plain
-from quintet.evaluation.pages import render
-from quintet.evaluation.report_charts import Axis, Bar, axis_over, histograms
+from quintet.evaluation.reports.metric_words import DASH, F1, SIMILARITY, Metric, describe, plain
+from quintet.evaluation.reports.pages import render
+from quintet.evaluation.reports.report_charts import Axis, Bar, axis_over, histograms
 from quintet.evaluation.results import (
     BASE,
     EXPERT,

@@ -2,7 +2,7 @@
 
 from xml.etree import ElementTree as ET
 
-from quintet.evaluation.junit import junit_xml
+from quintet.evaluation.reports.junit import junit_xml
 from quintet.evaluation.results import Verdict
 from tests.evaluation.evaluations import FAILED, HOSTILE, PASSED, evaluation
 

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-PACKAGE = "quintet.evaluation"
+PACKAGE = "quintet.evaluation.reports"
 
 
 def render(template: str, script: str | None = None, **values: Any) -> str:

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from quintet.evaluation.forgetting_page import forgetting_page, shade, show_ratio
-from quintet.evaluation.pages import render
+from quintet.evaluation.reports.forgetting_page import forgetting_page, shade, show_ratio
+from quintet.evaluation.reports.pages import render
 from quintet.evaluation.results import ForgettingMatrix
 from tests.evaluation.evaluations import HOSTILE
 

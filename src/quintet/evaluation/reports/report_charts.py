@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, isfinite, log10
 
-from quintet.evaluation.metric_words import MINUS
+from quintet.evaluation.reports.metric_words import MINUS
 
 BINS = 10
 

@@ -23,6 +23,8 @@ torch.set_num_threads(1)
 # Tests that a script runs in the background begin with Ctrl+C ignored, and so would all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+pytest_plugins = ["tests.served"]
+
 FACTS = {
     "How many days of leave do I get?": "You get 26 days of leave each year.",
     "When is pay day?": "Pay day is the 27th of the month.",

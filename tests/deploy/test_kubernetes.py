@@ -20,7 +20,7 @@ from quintet.server.middleware.drain import STATUS_PATHS
 from quintet.server.process import CUT_SECONDS, KEEP_ALIVE_SECONDS
 from tests.deploy.dockerfile import read_stages
 from tests.deploy.manifests import KUBERNETES, OVERLAYS, Overlay, faults, load, render
-from tests.server.conftest import ScriptedEngine
+from tests.served import ScriptedEngine
 
 GPUS = tuple(name for name in OVERLAYS if name != "cpu")
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")

@@ -26,7 +26,7 @@ from quintet.server.app import create_app
 from tests.cli.conftest import Shell
 from tests.conftest import write_project
 from tests.docs.blocks import ROOT, Block, blocks_of, commands_of, is_followed, pages
-from tests.server.conftest import _make_expert, _serve
+from tests.served import _make_expert, _serve
 from tools.reference import openapi
 
 USAGE_ERROR: Any = typer.BadParameter.__base__

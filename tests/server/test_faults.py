@@ -21,7 +21,7 @@ from quintet.registry.budgets import parse_budget
 from quintet.registry.keys import create_key
 from quintet.server.app import create_app
 from tests.conftest import write_project
-from tests.server.conftest import MakeExpert, ScriptedEngine, Serve
+from tests.served import MakeExpert, ScriptedEngine, Serve
 from tests.server.raw_client import RawClient
 
 ANSWER: list[Token | Exception] = [Token(40), Token(None, "stop")]

@@ -28,7 +28,7 @@ from quintet.registry.keys import Key, create_key, revoke_key
 from quintet.registry.releases import release, rollback
 from quintet.server.app import create_app
 from tests.conftest import write_project
-from tests.server.conftest import MakeExpert, ScriptedEngine
+from tests.served import MakeExpert, ScriptedEngine
 from tests.server.routers import save_router
 
 TRAINED = ("tax", "estates")

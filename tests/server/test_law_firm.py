@@ -15,7 +15,7 @@ import yaml
 from quintet.config import Project
 from quintet.engine.interface import Token
 from quintet.server.app import create_app
-from tests.server.conftest import MakeExpert, ScriptedEngine, Serve
+from tests.served import MakeExpert, ScriptedEngine, Serve
 
 EXAMPLE = (Path(__file__).parents[2] / "docs" / "keys.md").read_text("utf-8").partition("## A law firm")[2]
 

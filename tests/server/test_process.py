@@ -23,7 +23,7 @@ from quintet.engine.interface import EngineStatus, Token
 from quintet.errors import ConfigError
 from quintet.server.app import create_app
 from quintet.server.process import listen, make_server, run
-from tests.server.conftest import ScriptedEngine, Serve
+from tests.served import ScriptedEngine, Serve
 from tests.server.raw_client import RawClient, changed
 
 ENDLESS: list[Token | Exception] = [Token(40)] * 100_000

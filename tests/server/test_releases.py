@@ -17,7 +17,7 @@ from quintet.registry.releases import live, pick, release
 from quintet.server.app import create_app
 from quintet.serving.catalog import Catalog
 from quintet.serving.live_project import LiveProject
-from tests.server.conftest import MakeExpert, ScriptedEngine, Serve
+from tests.served import MakeExpert, ScriptedEngine, Serve
 from tests.server.test_serving import with_serving
 
 QUERY = {"query": "Hello?"}

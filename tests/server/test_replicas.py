@@ -23,8 +23,8 @@ from quintet.registry.database import close_engines
 from quintet.registry.keys import create_key
 from quintet.registry.releases import release, rollback
 from tests.registry.conftest import running_postgres
-from tests.server.conftest import MakeExpert
-from tests.server.response_cache.conftest import running_redis
+from tests.served import MakeExpert
+from tests.serving.response_cache.conftest import running_redis
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "kubernetes" / "base" / "quintet.yaml"
 SECONDS = 5

@@ -13,7 +13,7 @@ from quintet.evaluation.answering import Continuation
 from quintet.registry.experts import find_expert
 from quintet.server.app import create_app
 from quintet.training.preparation import plan_run
-from tests.server.conftest import MakeExpert, ScriptedEngine, Serve
+from tests.served import MakeExpert, ScriptedEngine, Serve
 
 
 def test_training_evaluation_and_the_api_feed_the_same_ids(

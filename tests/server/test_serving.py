@@ -20,7 +20,7 @@ from quintet.engine.types import Chunk
 from quintet.errors import BusyError
 from quintet.server.api.openai import stream
 from quintet.server.app import create_app
-from tests.server.conftest import MakeExpert, ScriptedEngine, Serve
+from tests.served import MakeExpert, ScriptedEngine, Serve
 from tests.server.raw_client import RawClient
 
 QUERY = {"query": "a question that is nobody else's business"}

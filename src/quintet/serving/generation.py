@@ -12,11 +12,11 @@ from quintet.errors import ModelError, RequestError
 from quintet.messages import Message
 from quintet.serving.answer import Answer, Answerer, Call, Ended, Piece, SaidToken, merge
 from quintet.serving.catalog import Model
+from quintet.serving.output.stop_strings import StopStrings
+from quintet.serving.output.structured_output import Grammar, Vocabulary
+from quintet.serving.output.tool_calls import CallReader
 from quintet.serving.quota import Account, reserve
 from quintet.serving.request_record import Generation, note_answer, note_question
-from quintet.serving.stop_strings import StopStrings
-from quintet.serving.structured_output import Grammar, Vocabulary
-from quintet.serving.tool_calls import CallReader
 from quintet.serving.tracking import GenerationObserver, track
 
 

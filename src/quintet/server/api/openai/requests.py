@@ -12,9 +12,9 @@ from quintet.server.api.openai.schemas import ChatMessage, ChatRequest, Completi
 from quintet.serving.answer import Answer
 from quintet.serving.catalog import Model
 from quintet.serving.generation import Form, GenerationContext, answer_to, prepare_answer
+from quintet.serving.output.structured_output import ANY_OBJECT, Grammar, Vocabulary, vocabulary_of
+from quintet.serving.output.tool_calls import CallFormat, CallReader, find_call_format
 from quintet.serving.providers.request import Asked, estimate_tokens
-from quintet.serving.structured_output import ANY_OBJECT, Grammar, Vocabulary, vocabulary_of
-from quintet.serving.tool_calls import CallFormat, CallReader, find_call_format
 
 SAMPLING = frozenset(
     {

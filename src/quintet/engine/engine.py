@@ -107,7 +107,7 @@ class MixedEngine:
         Raises BusyError when too many wait, DeadlineError when the request's time is over, RequestError for a prompt
         that is too long, ModelError when its expert cannot be loaded or its answer not be computed.
         """
-        stream = OutputStream(asyncio.get_running_loop())
+        stream = OutputStream(asyncio.get_running_loop(), request.output_kind)
         sequence = self._queue(request, stream)
         try:
             while True:
@@ -262,9 +262,12 @@ class MixedEngine:
             chosen = {sequence: choice for sequence, choice in choices.items() if isinstance(choice, SampledToken)}
             ids = {sequence: choice.id for sequence, choice in chosen.items()}
             reasons = self._scheduler.complete(step, ids, seconds)
+            for sequence, reason in reasons.items():
+                sequence.progress.generated += reason != "stop"
             self._count(step, len(reasons))
+            now = time.monotonic()
             news: list[tuple[Sequence, Token | Exception]] = [(s, _failed(e)) for s, e in failures.items()]
-            news += [(sequence, _token(chosen[sequence], reason)) for sequence, reason in reasons.items()]
+            news += [(sequence, _token(chosen[sequence], reason, now)) for sequence, reason in reasons.items()]
             put_all([(self._streams[sequence], item) for sequence, item in news if sequence in self._streams])
 
     def _count(self, step: ScheduledStep, generated: int) -> None:
@@ -274,8 +277,8 @@ class MixedEngine:
             self._counts.prompt_tokens += max(0, min(len(chunk.ids), len(sequence.prompt_ids) - chunk.start))
 
 
-def _token(choice: SampledToken, reason: FinishReason | None) -> Token:
-    return Token(None if reason == "stop" else choice.id, reason, choice.logprob, choice.top_logprobs)
+def _token(choice: SampledToken, reason: FinishReason | None, now: float) -> Token:
+    return Token(None if reason == "stop" else choice.id, reason, choice.logprob, choice.top_logprobs, now)
 
 
 def _failed(error: Exception) -> QuintetError:

@@ -9,6 +9,8 @@ FinishReason = Literal["stop", "length"]
 CacheOutcome = Literal["hit", "miss", "bypass"]
 CachePolicy = Literal["use", "refresh", "bypass"]
 """What a response cache may do with a request: give a kept answer, keep a new one, or neither."""
+OutputKind = Literal["delta", "final"]
+"""Whether tokens are handed over as they come, or all of them at the end."""
 
 LogitMask = Callable[[tuple[int, ...]], Any]
 """What was generated so far → what may come next: ids, or a boolean array over the vocabulary on the CPU.
@@ -51,13 +53,15 @@ class Adapter:
 
 @dataclass
 class Progress:
-    """How far a request got: when its first step began, in `time.monotonic` seconds; the engine notes it.
+    """How far a request got; the engine notes it: when its first step began, in `time.monotonic` seconds, and how many
+    tokens it has generated, whether they were handed over or not.
 
     `cache` is what a response cache had to do with it, where there is one: its answer was there or on the way (hit),
     was looked for in vain (miss), or not looked for (bypass).
     """
 
     began: float | None = None
+    generated: int = 0
     cache: CacheOutcome | None = None
 
 
@@ -79,19 +83,22 @@ class Request:
     progress: Progress | None = field(default=None, compare=False)
     stop: tuple[str, ...] = ()
     cache: CachePolicy = "use"
+    output_kind: OutputKind = "delta"
 
 
 @dataclass(frozen=True)
 class Token:
     """One generated id; the last one of an answer says why it is the last. An end id is not yielded as text.
 
-    Log probabilities are the model's own, before penalties, temperature and cuts.
+    Log probabilities are the model's own, before penalties, temperature and cuts. `at` is when the engine chose it, in
+    `time.monotonic` seconds; an engine may not say.
     """
 
     id: int | None
     finish_reason: FinishReason | None = None
     logprob: float | None = None
     top_logprobs: tuple[tuple[int, float], ...] = ()
+    at: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

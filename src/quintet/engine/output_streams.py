@@ -4,17 +4,33 @@ import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
 
-from quintet.engine.interface import Token
+from quintet.engine.interface import OutputKind, Token
 
 News = Token | Exception
 
 
 class OutputStream:
-    """The tokens of one request, as they come."""
+    """The tokens of one request: as they come, or all at the end, which wakes the event loop only once."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, kind: OutputKind = "delta") -> None:
         self.loop = loop
         self.news: asyncio.Queue[News] = asyncio.Queue()
+        self._kind = kind
+        self._held: list[Token] = []
+
+    def hold(self, item: News) -> bool:
+        """Keep a token back if it is to be handed over at the end; return whether it was. Called by one thread."""
+        if self._kind == "delta" or isinstance(item, Exception) or item.finish_reason:
+            return False
+        self._held.append(item)
+        return True
+
+    def put(self, item: News) -> None:
+        """Hand an item over, behind those that were kept back. Called on the event loop."""
+        for token in self._held:
+            self.news.put_nowait(token)
+        self._held.clear()
+        self.news.put_nowait(item)
 
     async def next(self) -> Token:
         """Return the next token; raise what the engine says went wrong."""
@@ -27,8 +43,9 @@ class OutputStream:
 def put_all(news: Iterable[tuple[OutputStream, News]]) -> None:
     """Put items on their streams from any thread, waking each event loop once."""
     of_loops: dict[asyncio.AbstractEventLoop, list[tuple[OutputStream, News]]] = {}
-    for reader, item in news:
-        of_loops.setdefault(reader.loop, []).append((reader, item))
+    for stream, item in news:
+        if not stream.hold(item):
+            of_loops.setdefault(stream.loop, []).append((stream, item))
     for loop, items in of_loops.items():
         # The loop may be gone; then nobody is left to tell.
         with suppress(RuntimeError):
@@ -36,5 +53,5 @@ def put_all(news: Iterable[tuple[OutputStream, News]]) -> None:
 
 
 def _put(items: list[tuple[OutputStream, News]]) -> None:
-    for reader, item in items:
-        reader.news.put_nowait(item)
+    for stream, item in items:
+        stream.put(item)

@@ -80,8 +80,8 @@ class Answer(ABC):
         return False
 
     @abstractmethod
-    def pieces(self) -> AsyncGenerator[Piece]:
-        """Yield the pieces of all choices as they come.
+    def pieces(self, *, as_whole: bool = False) -> AsyncGenerator[Piece]:
+        """Yield the pieces of all choices as they come; with `as_whole`, they may all come at the end.
 
         The first failure of a choice is that of the whole. Closing the generator frees whatever works on it.
         """
@@ -89,7 +89,7 @@ class Answer(ABC):
     async def whole(self) -> list[Piece]:
         """Return each choice in one piece."""
         parts: list[list[Piece]] = [[] for _ in range(self.count)]
-        async with aclosing(self.pieces()) as pieces:
+        async with aclosing(self.pieces(as_whole=True)) as pieces:
             async for piece in pieces:
                 parts[piece.choice].append(piece)
         wholes = [_joined(number, of_one) for number, of_one in enumerate(parts)]

@@ -46,7 +46,7 @@ class NobodysAnswer(Answer):
         self.count = count
         self._said = said
 
-    async def pieces(self) -> AsyncGenerator[Piece]:
+    async def pieces(self, *, as_whole: bool = False) -> AsyncGenerator[Piece]:
         """Yield it, whole."""
         for number in range(self.count):
             yield Piece(number, self._said, finish_reason="stop")

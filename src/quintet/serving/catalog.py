@@ -97,18 +97,26 @@ class Catalog:
 
         `key` is what a conversation has from its start to its end, so that one version answers all of it.
         """
-        expert = await asyncio.to_thread(self.find, name, key)
-        note_model(expert)
+        expert = await asyncio.to_thread(self._find_whole, name, key)
         if expert is not None:
-            await self._check_base(expert)
-            if expert.digest not in self._engine.status.loaded:
-                if self._project.artifacts is not None:
-                    async with self._fetching:
-                        await asyncio.to_thread(fetch_expert, self._project, expert)
+            if self._project.artifacts is not None and expert.digest not in self._engine.status.loaded:
+                async with self._fetching:
+                    await asyncio.to_thread(fetch_expert, self._project, expert)
                 await asyncio.to_thread(expert.check_files)
             self._opened[expert.name] = expert
         source = (expert.digest, str(expert.folder)) if expert else (BASE, self._base)
         return Model(name, expert, await self._translators.of(source))
+
+    def _find_whole(self, name: str, key: str) -> Expert | None:
+        """Find an expert, and check all that can be checked here at once: each turn of a thread takes its time."""
+        expert = self.find(name, key)
+        note_model(expert)
+        if expert is not None:
+            expert.check_base(self.base_digest(), self._project.config.base_model)
+            # One in memory needs its files no more.
+            if self._project.artifacts is None and expert.digest not in self._engine.status.loaded:
+                expert.check_files()
+        return expert
 
     async def warm(self, name: str) -> None:
         """Load all that may answer to a name, so that nobody waits for it; a provider's is elsewhere."""

@@ -54,7 +54,7 @@ class FirstAnswer(Answer):
         """Whether the answer that came was there before it was asked for."""
         return self._answer is not None and self._answer.is_cached
 
-    async def pieces(self) -> AsyncGenerator[Piece]:
+    async def pieces(self, *, as_whole: bool = False) -> AsyncGenerator[Piece]:
         """Yield the pieces of the first who has any; raise what the last one raised, or what waiting may mend."""
         errors: list[Exception] = []
         for source, make in self._sources.items():
@@ -63,7 +63,7 @@ class FirstAnswer(Answer):
                 self._answer = await make()
                 if errors:
                     self._fell_back(self._department, source)
-                async with aclosing(self._answer.pieces()) as pieces:
+                async with aclosing(self._answer.pieces(as_whole=as_whole)) as pieces:
                     async for piece in pieces:
                         has_begun = True
                         yield piece

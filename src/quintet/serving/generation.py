@@ -1,13 +1,13 @@
 """Prompts and sampling → an answer of the engine, piece by piece, of one choice or several."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from quintet.config import BASE
-from quintet.engine.interface import CachePolicy, Request, SamplingParams, Token
+from quintet.engine.interface import CachePolicy, OutputKind, Request, SamplingParams, Token
 from quintet.errors import ModelError, RequestError
 from quintet.messages import Message
 from quintet.serving.answer import Answer, Answerer, Call, Ended, Piece, SaidToken, merge
@@ -17,7 +17,7 @@ from quintet.serving.output.structured_output import Grammar, Vocabulary
 from quintet.serving.output.tool_calls import CallReader
 from quintet.serving.quota import Account, reserve
 from quintet.serving.request_record import Generation, note_answer, note_question
-from quintet.serving.tracking import GenerationObserver, track
+from quintet.serving.tracking import GenerationObserver, Tracker, track
 
 
 class TokenSource(Protocol):
@@ -79,27 +79,17 @@ class Choice:
         self._written = 0
         self._passed_on = 0
 
-    async def pieces(self, context: GenerationContext) -> AsyncGenerator[Piece]:
+    async def pieces(self, context: GenerationContext, output_kind: OutputKind = "delta") -> AsyncGenerator[Piece]:
         """Yield the text in pieces, none of them empty but perhaps the last; closing it frees the engine."""
+        # A stop string may end the answer before the engine does.
+        request = self.request if self.request.stop else replace(self.request, output_kind=output_kind)
         passed_on = []
-        with track(self.generation, context.observer) as tracker:
-            async with aclosing(context.source.generate(self.request)) as tokens:
+        with track(self.generation, context.observer) as tracker, self._counting_to_the_end(request, tracker):
+            async with aclosing(context.source.generate(request)) as tokens:
                 async for token in tokens:
                     self.has_begun.set()
-                    tracker.add(int(token.id is not None), token.finish_reason)
-                    text = ""
-                    if token.id is not None:
-                        if self._vocabulary is not None:
-                            self._held.append((self._written, token))
-                        text = self._text.push(token.id)
-                    if token.finish_reason:
-                        text += self._text.finish()
-                    self._written += len(text)
-                    text = self._stop.push(text)
-                    if token.finish_reason and not self._stop.found:
-                        text += self._stop.finish()
-                    self._finish_reason = "stop" if self._stop.found else token.finish_reason
-                    self._passed_on += len(text)
+                    tracker.add(int(token.id is not None), token.finish_reason, token.at)
+                    text = self._push(token)
                     said = self._said()
                     passed_on.append(text)
                     if self._finish_reason:
@@ -109,6 +99,33 @@ class Choice:
                         yield Piece(self.number, text, said, calls, self._finish_reason)
                     if self._finish_reason:
                         return
+
+    @contextmanager
+    def _counting_to_the_end(self, request: Request, tracker: Tracker) -> Iterator[None]:
+        """Count tokens too that were generated and not handed over yet when the client left."""
+        try:
+            yield
+        finally:
+            unread = self.generation.progress.generated - self.generation.tokens
+            if request.output_kind == "final" and unread > 0:
+                tracker.add(unread, None)
+
+    def _push(self, token: Token) -> str:
+        """Add a token; return the text that can be passed on now."""
+        text = ""
+        if token.id is not None:
+            if self._vocabulary is not None:
+                self._held.append((self._written, token))
+            text = self._text.push(token.id)
+        if token.finish_reason:
+            text += self._text.finish()
+        self._written += len(text)
+        text = self._stop.push(text)
+        if token.finish_reason and not self._stop.found:
+            text += self._stop.finish()
+        self._finish_reason = "stop" if self._stop.found else token.finish_reason
+        self._passed_on += len(text)
+        return text
 
     def _read(self, text: str) -> tuple[str, tuple[Call, ...]]:
         """Return what of the text is no call, and at the end the functions that the answer calls."""
@@ -171,7 +188,7 @@ class EngineAnswer(Answer):
         """Whether all choices were in the response cache, or on the way for another request."""
         return all(choice.generation.progress.cache == "hit" for choice in self._choices)
 
-    async def pieces(self) -> AsyncGenerator[Piece]:
+    async def pieces(self, *, as_whole: bool = False) -> AsyncGenerator[Piece]:
         """Yield the pieces as they come; closing the generator frees the engine of all choices.
 
         The quota is charged for the prompt and each token that came, until the client left if it did. An answer that
@@ -182,7 +199,7 @@ class EngineAnswer(Answer):
             for one in (choice.request for choice in self._choices)
         )
         if len(self._choices) == 1:
-            source = self._choices[0].pieces(self._context)
+            source = self._choices[0].pieces(self._context, "final" if as_whole else "delta")
         else:
             source = merge([self._follow(choice) for choice in self._choices])
         async with reserve(self._context.account, self.prompt_tokens + longest) as reservation, aclosing(source):

@@ -30,10 +30,10 @@ class Tracker:
         self._generation = generation
         self._observer = observer
 
-    def add(self, tokens: int, reason: FinishReason | None) -> None:
-        """Note that a part came, of so many tokens, and why it was the last, if it was."""
+    def add(self, tokens: int, reason: FinishReason | None, at: float | None = None) -> None:
+        """Note that a part came, of so many tokens, when, and why it was the last, if it was."""
         generation = self._generation
-        before, now = generation.last_token, time.monotonic()
+        before, now = generation.last_token, time.monotonic() if at is None else at
         if before is None:
             generation.first_token = now
         generation.last_token = now
@@ -47,7 +47,7 @@ class Tracker:
 def track(generation: Generation, observer: GenerationObserver | None) -> Iterator[Tracker]:
     """Keep a generation in its request's record, and show it to the observer from its start to its end.
 
-    Its times are those at which the reader has the tokens.
+    Its times are those at which the engine chose the tokens, where it says so, else those of their reader.
     """
     note_generation(generation)
     if observer:

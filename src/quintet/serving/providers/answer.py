@@ -53,7 +53,7 @@ class ProviderAnswer(Answer):
         """How many tokens have come out, as the provider says at its end, or an estimate."""
         return self._exchange.reading.completion_tokens
 
-    async def pieces(self) -> AsyncGenerator[Piece]:
+    async def pieces(self, *, as_whole: bool = False) -> AsyncGenerator[Piece]:
         """Yield the pieces as they come; closing the generator closes the connection. Raises ProviderError."""
         note_provider(self._department, self._provider.model)
         note_question(self._asked.messages)

@@ -7,6 +7,7 @@ like any other.
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 from quintet import __version__
 from quintet.engine.interface import CacheOutcome, Engine, Request, Token
@@ -112,7 +113,8 @@ class CachedEngine:
             if self._flights.get(key) is flight:
                 del self._flights[key]
 
-        flight = Flight(self._engine.generate(request), ended)
+        # Another request may read it as it comes.
+        flight = Flight(self._engine.generate(replace(request, output_kind="delta")), ended)
         self._flights.setdefault(key, flight)
         return flight
 

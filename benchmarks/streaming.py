@@ -40,9 +40,12 @@ class Cost:
     def tell(self, name: str) -> None:
         """Print it for a token."""
         first = statistics.median(self.first) * 1e3
-        print(f"{name:8} {self.cpu / self.tokens * 1e6:7.0f} us CPU a token, {self.loop / self.tokens * 1e6:6.0f} of it "
-              f"on the loop's thread; {self.tokens / self.seconds:6.0f} tokens/s; first token {first:5.0f} ms",
-              flush=True)  # fmt: skip
+        cpu, loop = (seconds / self.tokens * 1e6 for seconds in (self.cpu, self.loop))
+        print(
+            f"{name:8} {cpu:7.0f} us CPU a token, {loop:6.0f} of it on the loop's thread; "
+            f"{self.tokens / self.seconds:6.0f} tokens/s; first token {first:5.0f} ms",
+            flush=True,
+        )
 
 
 def cpu_seconds(task: Path) -> float:

@@ -76,7 +76,6 @@ class ServingConfig(Section):
     drain_seconds: float = Field(25, ge=0)
     expert_memory: ByteSize | None = Field(None, gt=0)
     logs: LogFormat = "text"
-    engine: Literal["auto", "torch"] = "auto"
     precision: Literal[Precision, "auto"] = "auto"
     cache: CacheConfig = CacheConfig()
     transcription: TranscriptionConfig | None = None

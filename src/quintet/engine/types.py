@@ -69,7 +69,7 @@ PAGED = "quintet_paged"
 """The name under which transformers knows this attention."""
 
 
-OTHER_ENGINE = "serve this base with the engine of transformers' own generate"
+TAKE_ANOTHER_BASE = "name another base_model in quintet.yaml (docs/base-models.md lists those that are tested)"
 
 
 class LayerShape(NamedTuple):

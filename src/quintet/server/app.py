@@ -75,7 +75,7 @@ def create_app(
         app.include_router(route.router)
     add_error_handlers(app)
     app.add_middleware(BodyLimit, most=settings.max_body, seconds=settings.client_seconds)
-    app.add_middleware(Authentication, door=Authenticator(current, keys or settings.keys, quota_store))
+    app.add_middleware(Authentication, authenticator=Authenticator(current, keys or settings.keys, quota_store))
     app.add_middleware(DrainMiddleware, drain=drain)
     app.add_middleware(UnexpectedErrors)
     if settings.cors_origins:

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from quintet.config import ServingConfig
 from quintet.errors import ConfigError, QuintetError
 from quintet.server.uvicorn_protocol import SPARE_FILES, Connection
+from quintet.serving.background import BackgroundTasks
 from quintet.serving.drain import Drain
 from quintet.serving.live_project import LiveProject
 
@@ -100,7 +101,7 @@ class Server(uvicorn.Server):
         self._seconds = seconds
         self._current = current
         self._draining: asyncio.Task[None] | None = None
-        self._reloading: set[asyncio.Task[None]] = set()
+        self._reloading = BackgroundTasks()
         self._has_terminal = os.isatty(0)
 
     @contextmanager
@@ -115,9 +116,7 @@ class Server(uvicorn.Server):
     def take_signal(self, number: int) -> None:
         """Begin to end, and end at once when that has begun already; or read quintet.yaml again."""
         if number == RELOAD and not (self._has_terminal and not os.isatty(0)):
-            task = asyncio.create_task(self._reload())
-            self._reloading.add(task)
-            task.add_done_callback(self._reloading.discard)
+            self._reloading.begin(self._reload())
         elif self._draining is not None:
             # Not by the signal itself, which the first process of a container would not die of.
             os._exit(128 + number)

@@ -6,16 +6,18 @@ server of the registry. One department's flood pushes out nobody else's.
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TypeVar
 
+from cachetools import LRUCache
+
 from quintet.config import Project
 from quintet.errors import QuintetError, UnknownRequestError
 from quintet.registry.conversations import forget_conversations
 from quintet.registry.feedback import Answered, Opinion, find_kept, forget_old, give_feedback, keep_request
+from quintet.serving.background import BackgroundTasks
 from quintet.serving.live_project import LiveProject
 from quintet.serving.request_record import RequestRecord
 
@@ -33,10 +35,10 @@ class RecentAnswers:
 
     def __init__(self, current: LiveProject) -> None:
         self._current = current
-        self._recent: dict[str, OrderedDict[str, tuple[float, Answered]]] = {}
+        self._recent: dict[str, LRUCache[str, tuple[float, Answered]]] = {}
         # Threads of its own: a database that is locked holds up nothing else.
         self._threads = ThreadPoolExecutor(WRITERS, thread_name_prefix="answers")
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._keeping = BackgroundTasks()
 
     def remember(self, record: RequestRecord) -> None:
         """Remember who answered a request that was answered, and keep it where its department says so."""
@@ -45,22 +47,15 @@ class RecentAnswers:
         expert = record.expert
         version, digest = (expert.version, expert.digest) if expert else (None, None)
         answered = Answered(record.id, record.department, version, digest)
-        recent = self._recent.setdefault(record.department, OrderedDict())
+        recent = self._recent.setdefault(record.department, LRUCache(RECENT))
         recent[record.id] = (record.ended, answered)
-        recent.move_to_end(record.id)
-        if len(recent) > RECENT:
-            recent.popitem(last=False)
         section = self._current.project.config.departments.get(record.department)
         # Of several answers to one question, feedback would not say which it is about.
         if section and section.keeps_for and record.asked and len(record.answers) == 1:
-            if len(self._under_way) >= RECENT:
-                logger.warning(
-                    "request %s is not kept: %d others wait to be", answered.request_id, len(self._under_way)
-                )
+            if len(self._keeping) >= RECENT:
+                logger.warning("request %s is not kept: %d others wait to be", answered.request_id, len(self._keeping))
             else:
-                task = asyncio.create_task(self._keep(answered, record))
-                self._under_way.add(task)
-                task.add_done_callback(self._under_way.discard)
+                self._keeping.begin(self._keep(answered, record))
 
     async def find(self, seen: Project, request_id: str) -> Answered:
         """Return who answered, of the models that are seen; raise UnknownRequestError, whyever it is not known."""
@@ -101,8 +96,7 @@ class RecentAnswers:
 
     async def settle(self) -> None:
         """Wait until what is to be kept is kept, some seconds at most."""
-        if self._under_way:
-            await asyncio.wait(self._under_way, timeout=CLOSING_SECONDS)
+        await self._keeping.finished(CLOSING_SECONDS)
 
     async def close(self) -> None:
         """Finish what is under way."""

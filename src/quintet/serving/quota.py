@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from quintet.errors import QuintetError
 from quintet.registry.budgets import BudgetUsage, Unit, check_budgets, refund, spend
 from quintet.registry.keys import Key
+from quintet.serving.background import BackgroundTasks
 from quintet.serving.live_project import LiveProject
 
 logger = logging.getLogger("quintet.server")
@@ -34,20 +35,12 @@ class QuotaStore:
     def __init__(self, current: LiveProject) -> None:
         self._current = current
         self._threads = ThreadPoolExecutor(WRITERS, thread_name_prefix="ledger")
-        self._under_way: set[asyncio.Task[Any]] = set()
+        self._writing = BackgroundTasks()
         self.open_reservations = 0
 
     def begin(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
         """Begin what is to be finished even when nobody waits for it any more."""
-        task = asyncio.create_task(work)
-        self._under_way.add(task)
-        task.add_done_callback(self._finished)
-        return task
-
-    def _finished(self, task: asyncio.Task[Any]) -> None:
-        self._under_way.discard(task)
-        if not task.cancelled():
-            task.exception()  # asked for, since asyncio complains of what nobody does
+        return self._writing.begin(work)
 
     async def spend(self, key_id: str, unit: Unit, amount: int) -> list[BudgetUsage]:
         """Count an amount; return where the budgets for it stand. Raises what `check_budgets` does."""
@@ -66,7 +59,7 @@ class QuotaStore:
     async def close(self) -> None:
         """Finish what is under way, once the answers that are cut short have noticed; wait some seconds at most."""
         until = time.monotonic() + CLOSING_SECONDS
-        while (self.open_reservations or self._under_way) and time.monotonic() < until:
+        while (self.open_reservations or self._writing) and time.monotonic() < until:
             await asyncio.sleep(0.01)
         self._threads.shutdown()
 

@@ -48,6 +48,6 @@ class Services:
 
     def visible_to(self, caller: Caller, cache: CachePolicy = "use") -> "Services":
         """Return them as a caller has them: without the models that they may not ask, and on their quota."""
-        project = self.current.project.visible_to(caller.may_ask)
-        account = caller.account if caller.account is not None and caller.account.limits_tokens else None
+        project = caller.visible(self.current.project)
+        account = caller.limits if caller.limits is not None and caller.limits.limits_tokens else None
         return replace(self, pinned=project, catalog=self.catalog.limited_to(project), account=account, cache=cache)

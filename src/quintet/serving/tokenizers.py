@@ -4,8 +4,9 @@ Experts of one base mostly have the same tokenizer, however many they are: what 
 """
 
 import asyncio
-from collections import OrderedDict
 from pathlib import Path
+
+from cachetools import LRUCache
 
 from quintet.chat import ChatTranslator
 from quintet.files import digest_files
@@ -26,7 +27,7 @@ class TokenizerCache:
 
     def __init__(self) -> None:
         self._contents: dict[Source, str] = {}
-        self._translators: OrderedDict[str, ChatTranslator] = OrderedDict()
+        self._translators: LRUCache[str, ChatTranslator] = LRUCache(MOST)
         self._loading = asyncio.Lock()
 
     async def of(self, source: Source) -> ChatTranslator:
@@ -37,18 +38,15 @@ class TokenizerCache:
         return found
 
     def _find(self, source: Source) -> ChatTranslator | None:
-        content = self._contents.get(source, "")
-        if content in self._translators:
-            self._translators.move_to_end(content)
-        return self._translators.get(content)
+        found: ChatTranslator | None = self._translators.get(self._contents.get(source, ""))
+        return found
 
     async def _load(self, source: Source) -> ChatTranslator:
         content = self._contents[source] = await asyncio.to_thread(_digest, source[1])
         if content not in self._translators:
             self._translators[content] = await asyncio.to_thread(_load_translator, source[1])
-            if len(self._translators) > MOST:
-                self._translators.popitem(last=False)
-        return self._translators[content]
+        found: ChatTranslator = self._translators[content]
+        return found
 
 
 def _digest(folder: str) -> str:

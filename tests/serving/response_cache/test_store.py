@@ -41,7 +41,7 @@ def test_what_is_put_again_takes_the_place_of_what_was() -> None:
     store = MemoryStore(10_000, 60)
     put(store, "a", value=b"x" * 1000)
     put(store, "a", value=b"y")
-    assert (asyncio.run(store.get("a")), store.bytes) == (b"y", OVERHEAD + 1)
+    assert (asyncio.run(store.get("a")), store.taken_bytes) == (b"y", OVERHEAD + 1)
 
 
 def test_what_is_larger_than_the_store_pushes_nothing_out() -> None:
@@ -59,7 +59,7 @@ def test_what_is_too_old_is_not_there_any_more_and_takes_no_room() -> None:
     put(store, "b")
     clock.now = 60
     assert there(store, "ab") == "b"
-    assert store.bytes == OVERHEAD + 1
+    assert store.taken_bytes == OVERHEAD + 1
 
 
 def test_it_takes_no_more_memory_than_it_says() -> None:
@@ -70,7 +70,7 @@ def test_it_takes_no_more_memory_than_it_says() -> None:
             await store.put(f"{number:064}", b"%0200d" % number)
         taken, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert store.bytes > 990_000
+        assert store.taken_bytes > 990_000
         return taken
 
     assert asyncio.run(fill()) < 1_000_000

@@ -6,11 +6,11 @@ A graph's result is compared with that of the same step without it before any re
 """
 
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
+from cachetools import LRUCache
 from torch import Tensor
 
 Compute = Callable[[Sequence[Tensor]], Tensor]
@@ -59,7 +59,7 @@ class CUDAGraphs:
     def __init__(self, capture: Capture) -> None:
         self._capture: Capture | None = capture
         self._owner: object = None
-        self._graphs: OrderedDict[Hashable, Graph] = OrderedDict()
+        self._graphs: LRUCache[Hashable, Graph] = LRUCache(MAX_GRAPHS)
         self._met: set[Hashable] = set()
 
     def run(self, owner: object, graph_key: Hashable, inputs: Sequence[Tensor], compute: Compute) -> Tensor:
@@ -72,9 +72,9 @@ class CUDAGraphs:
             self._clear()
             self._owner = owner
         key = (graph_key, tuple(each.shape for each in inputs))
-        if key in self._graphs:
-            self._graphs.move_to_end(key)
-            return self._graphs[key].run(inputs)
+        graph: Graph | None = self._graphs.get(key)
+        if graph is not None:
+            return graph.run(inputs)
         result = compute(inputs)
         if self._capture and key in self._met:
             self._record(self._capture, key, inputs, compute, result)
@@ -97,8 +97,6 @@ class CUDAGraphs:
             self._give_up(f"what was recorded says something else ({apart:.3f} apart)")
             return
         self._graphs[key] = Graph(own, replay, result)
-        if len(self._graphs) > MAX_GRAPHS:
-            self._graphs.popitem(last=False)
 
     def _give_up(self, why: str) -> None:
         logger.warning("steps are launched kernel by kernel, which is slower: %s", why)

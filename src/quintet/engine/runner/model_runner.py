@@ -26,7 +26,7 @@ from quintet.engine.lora.multi_lora import MultiLoRA
 from quintet.engine.memory import rounded
 from quintet.engine.runner.cuda_graphs import Capture, CUDAGraphs, capture_on_gpu
 from quintet.engine.runner.paged_attention import PagedStep, PagedStore, ShapeProbe, Span, stepping
-from quintet.engine.types import OTHER_ENGINE, Chunk, LayerShape, Prepared
+from quintet.engine.types import TAKE_ANOTHER_BASE, Chunk, LayerShape, Prepared
 from quintet.errors import ModelError
 from quintet.machine import memory_limit
 from quintet.models.base_model import default_dtype, pick_device
@@ -321,9 +321,9 @@ def _probe(model: Any) -> ShapeProbe:
         with torch.inference_mode(), stepping(probe):
             model(input_ids=token, position_ids=token, use_cache=False, logits_to_keep=1)
     except (AttributeError, TypeError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"{type(model).__name__} {problem} ({error}); {OTHER_ENGINE}") from error
+        raise ModelError(f"{type(model).__name__} {problem} ({error}); {TAKE_ANOTHER_BASE}") from error
     if sorted(probe.shapes) != list(range(config.num_hidden_layers)) or _hides_places(config, probe):
-        raise ModelError(f"{type(model).__name__} {problem}; {OTHER_ENGINE}")
+        raise ModelError(f"{type(model).__name__} {problem}; {TAKE_ANOTHER_BASE}")
     return probe
 
 

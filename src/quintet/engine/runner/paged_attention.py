@@ -18,7 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from quintet.engine.memory import lazy_zeros, rounded
-from quintet.engine.types import OTHER_ENGINE, PAGED, LayerShape
+from quintet.engine.types import PAGED, TAKE_ANOTHER_BASE, LayerShape
 from quintet.errors import ModelError
 
 LEAST_READ = 64
@@ -310,7 +310,7 @@ def paged_attention(
         wanted.append("to look ahead")
     if wanted:
         raise ModelError(f"the attention of {type(module).__name__} wants {', '.join(wanted)}, which the paged "
-                         f"attention does not do; {OTHER_ENGINE}")  # fmt: skip
+                         f"attention does not do; {TAKE_ANOTHER_BASE}")  # fmt: skip
     options = Options(query.shape[-1] ** -0.5 if scaling is None else scaling, softcap, sliding_window)
     layer: Any = module.layer_idx
     return _STEP.get().attend(layer, query[0], key[0], value[0], options).unsqueeze(0), None

@@ -20,7 +20,7 @@ router = APIRouter(
 async def reload(ctx: Context, caller: Called) -> Reloaded:
     """Take up new, changed and removed departments; a file that cannot be used changes nothing."""
     try:
-        change = await ctx.current.reload(by=f"key {caller.account.key_id}" if caller.account else None)
+        change = await ctx.current.reload(by=caller.identity)
     except ConfigError as error:
         raise RefusedConfigError(str(error)) from error
     return Reloaded(**vars(change))

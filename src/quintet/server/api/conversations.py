@@ -45,12 +45,12 @@ async def _key(ctx: Context, caller: Called) -> str:
             "this server keeps no conversations; serving.keep_conversations in quintet.yaml says for how long it does",
             code="conversations_not_kept",
         )
-    if caller.account is None:
+    if caller.key_id is None:
         raise RequestError(
             "conversations are kept by key, and this request came without one; quintet keys create makes one",
             code="conversations_not_kept",
         )
-    return caller.account.key_id
+    return caller.key_id
 
 
 Owner = Annotated[str, Depends(_key)]

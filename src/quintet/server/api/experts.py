@@ -25,34 +25,27 @@ from quintet.server.schemas.experts import (
     WantedRelease,
     WantedRollback,
 )
-from quintet.serving.caller import Caller
-from quintet.serving.services import Services
 
 router = APIRouter(tags=["experts"], dependencies=[*NEEDS_KEY], responses=REFUSED)
-
-
-def _seen(ctx: Services, caller: Caller) -> Project:
-    """Return the project as the caller has it: administrators look after every department."""
-    return ctx.current.project if "admin" in caller.roles else ctx.project
 
 
 @router.get("/api/experts", summary="Every version of the departments, what it is worth, and what was released")
 async def experts(ctx: Context, caller: Called) -> ExpertsAnswer:
     """List the versions of the departments that the caller may ask, or administers."""
-    seen = _seen(ctx, caller)
-    return await asyncio.to_thread(all_experts, seen, names_who="admin" in caller.roles)
+    seen = caller.administered(ctx.current.project)
+    return await asyncio.to_thread(all_experts, seen, names_who=caller.is_admin)
 
 
 @router.get("/api/experts/{name}", summary="A version, such as hr@1: what made it, what was measured of it")
 async def expert(name: str, ctx: Context, caller: Called) -> ExpertAnswer:
     """Tell all that is known of a version."""
-    return await asyncio.to_thread(one_expert, _seen(ctx, caller), name)
+    return await asyncio.to_thread(one_expert, caller.administered(ctx.current.project), name)
 
 
 @router.get("/api/forgetting", summary="What each expert learnt and forgot, on every department's questions")
 async def forgotten(ctx: Context, caller: Called) -> ForgettingAnswer:
     """Tell the perplexities that `quintet forgetting` measured last."""
-    return await asyncio.to_thread(forgetting, _seen(ctx, caller))
+    return await asyncio.to_thread(forgetting, caller.administered(ctx.current.project))
 
 
 @router.post(
@@ -67,7 +60,7 @@ async def make_release(body: WantedRelease, ctx: Context, caller: Called) -> Rel
     found = await asyncio.to_thread(look_up, project, name)
     if why := await ctx.catalog.why_it_cannot_answer(found):
         raise ReleaseError(why)
-    return await asyncio.to_thread(_release, project, name, body, _who(caller))
+    return await asyncio.to_thread(_release, project, name, body, caller.identity)
 
 
 @router.post(
@@ -79,7 +72,7 @@ async def make_release(body: WantedRelease, ctx: Context, caller: Called) -> Rel
 async def roll_back(body: WantedRollback, ctx: Context, caller: Called) -> ReleaseEntry:
     """Go back to the release before the live one."""
     project = ctx.current.project
-    made = await asyncio.to_thread(rollback, project, body.department, reason=body.reason, by=_who(caller))
+    made = await asyncio.to_thread(rollback, project, body.department, reason=body.reason, by=caller.identity)
     return describe_release(made, names_who=True)
 
 
@@ -99,7 +92,3 @@ def _release(project: Project, name: str, wanted: WantedRelease, by: str | None)
         project, wanted.department, wanted.version, reason=wanted.reason, forced=forced, share=wanted.share, by=by
     )
     return describe_release(made, names_who=True)
-
-
-def _who(caller: Caller) -> str | None:
-    return f"key {caller.account.key_id}" if caller.account else None

@@ -20,6 +20,6 @@ async def feedback(body: Feedback, ctx: Context, caller: Called) -> FeedbackAnsw
     """Note whether an answer was good, for the version that gave it; again, in place of what was said before."""
     answered = await ctx.answers.find(ctx.project, body.request_id)
     opinion = Opinion(body.rating == "up", body.better_answer, body.comment)
-    key_id = caller.account.key_id if caller.account else None
+    key_id = caller.key_id
     kept = await ctx.answers.rate(answered, opinion, key_id)
     return FeedbackAnswer(request_id=body.request_id, model=answered.model, rating=body.rating, kept=kept)

@@ -71,7 +71,7 @@ async def models(ctx: Context) -> ModelsAnswer:
 )
 async def me(ctx: Context, caller: Called) -> Me:
     """Say who the caller is, to themselves."""
-    account = caller.account
+    account = caller.limits
     return Me(
         company=ctx.project.config.company,
         key=account.key_id if account else None,

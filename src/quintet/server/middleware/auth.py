@@ -1,7 +1,6 @@
-"""Who asks, and what they may: each request is given a caller before anything looks at it.
+"""Authentication: each request is given its caller, by its key, before anything looks at it.
 
-Knows nothing of what is asked. What a caller may not ask is taken out of the project that the request sees, so that no
-route can name it.
+What a caller may see and do is the caller's own affair (`serving.caller`).
 """
 
 import asyncio
@@ -13,8 +12,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from quintet.config import KeyMode
-from quintet.errors import KeyRequiredError, RoleError, UnreachableError
-from quintet.registry.keys import Role, any_keys, check_key
+from quintet.errors import KeyRequiredError, UnreachableError
+from quintet.registry.keys import any_keys, check_key
 from quintet.serving.caller import ANONYMOUS, SUPERUSER, Caller
 from quintet.serving.live_project import LiveProject
 from quintet.serving.quota import Account, QuotaStore
@@ -29,7 +28,7 @@ NEEDS_KEY = (
     Security(HTTPBearer(auto_error=False, scheme_name="Bearer", description="A key: qk_...")),
     Security(APIKeyHeader(name="X-API-Key", auto_error=False, scheme_name="X-API-Key", description="A key: qk_...")),
 )
-"""For the documentation: what is to be sent with a request. The door has looked at it already."""
+"""For the documentation: what is to be sent with a request. The middleware has looked at it already."""
 
 
 class Authenticator:
@@ -48,7 +47,8 @@ class Authenticator:
         if presented is not None:
             key = await asyncio.to_thread(check_key, self._current.project, presented)
             if key is not None:
-                return Caller(key.departments, key.roles, Account(self._quota_store, key))
+                limits = Account(self._quota_store, key)
+                return Caller(f"key {key.id}", key.departments, key.roles, limits=limits)
         is_open_path = presented is None and (path in OPEN_PATHS or path.startswith(OPEN_FOLDERS))
         try:
             if self._mode == "auto" and await asyncio.to_thread(any_keys, self._current.project):
@@ -72,19 +72,19 @@ def _presented(headers: Headers) -> str | None:
 
 
 class Authentication:
-    """Lets nothing in without a caller, and lets nothing out without what is left of their budgets."""
+    """Gives each request its caller, and each response the headers that say what is left of their quotas."""
 
-    def __init__(self, app: ASGIApp, door: Authenticator) -> None:
+    def __init__(self, app: ASGIApp, authenticator: Authenticator) -> None:
         self._app = app
-        self._door = door
+        self._authenticator = authenticator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        caller = await self._door.caller(Headers(scope=scope), scope["path"])
+        caller = await self._authenticator.caller(Headers(scope=scope), scope["path"])
         scope.setdefault("state", {})["caller"] = caller
-        await self._app(scope, receive, send if caller.account is None else _with_budgets(send, caller.account))
+        await self._app(scope, receive, send if caller.limits is None else _with_budgets(send, caller.limits))
 
 
 def _with_budgets(send: Send, account: Account) -> Send:
@@ -105,22 +105,17 @@ Called = Annotated[Caller, Depends(_caller)]
 
 
 async def require_quota(caller: Called) -> None:
-    """Let a route be used by who may ask, and count that they do; raise RoleError, BudgetError."""
-    _check_role(caller, "ask")
-    if caller.account is not None:
-        await caller.account.count_request()
+    """Let a route be used by callers who may ask, and count the request; raise RoleError, BudgetError."""
+    caller.check_role("ask")
+    if caller.limits is not None:
+        await caller.limits.count_request()
 
 
 async def require_ask(caller: Called) -> None:
-    """Let a route be used by who may ask, at no expense; raise RoleError."""
-    _check_role(caller, "ask")
+    """Let a route be used by callers who may ask, and count nothing; raise RoleError."""
+    caller.check_role("ask")
 
 
 async def require_admin(caller: Called) -> None:
     """Let a route be used by administrators alone; raise RoleError."""
-    _check_role(caller, "admin")
-
-
-def _check_role(caller: Caller, role: Role) -> None:
-    if role not in caller.roles:
-        raise RoleError(role)
+    caller.check_role("admin")

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from quintet import __version__
 from quintet.engine.interface import CacheOutcome, Engine, Request, Token
+from quintet.serving.background import BackgroundTasks
 from quintet.serving.response_cache.entry import pack, unpack
 from quintet.serving.response_cache.key import is_repeatable, key_of
 from quintet.serving.response_cache.single_flight import Flight
@@ -34,7 +35,7 @@ class CachedEngine:
         self._digest_base = digest_base
         self._model: str | None = None
         self._flights: dict[str, Flight] = {}
-        self._keeping: set[asyncio.Task[None]] = set()
+        self._keeping = BackgroundTasks()
 
     @property
     def context_length(self) -> int:
@@ -53,7 +54,7 @@ class CachedEngine:
     async def close(self) -> None:
         """Let the engine finish, and keep what it answered."""
         await self._engine.close()
-        await asyncio.gather(*self._keeping)
+        await self._keeping.finished()
         if self._store is not None:
             await self._store.close()
 
@@ -120,10 +121,7 @@ class CachedEngine:
 
     def _keep(self, store: Store, key: str, tokens: Sequence[Token]) -> asyncio.Task[None]:
         """Begin to keep an answer: nobody who has it waits for that."""
-        keeping = asyncio.create_task(store.put(key, pack(key, tokens)))
-        self._keeping.add(keeping)
-        keeping.add_done_callback(self._keeping.discard)
-        return keeping
+        return self._keeping.begin(store.put(key, pack(key, tokens)))
 
 
 async def _replay(tokens: Sequence[Token]) -> Source:

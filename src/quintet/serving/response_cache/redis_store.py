@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from quintet.errors import ConfigError
+from quintet.serving.background import BackgroundTasks
 
 logger = logging.getLogger("quintet.server")
 
@@ -43,7 +44,7 @@ class RedisStore:
         self._shortest_rest, self._longest_rest = rest
         self._rest = self._shortest_rest
         self._recovered_at = -math.inf
-        self._under_way: set[asyncio.Task[Any]] = set()
+        self._commands = BackgroundTasks()
         self._recovering: asyncio.Task[None] | None = None
         self._told = ""
 
@@ -59,10 +60,7 @@ class RedisStore:
 
     async def close(self) -> None:
         """Close the connections."""
-        tasks = [*self._under_way, *([self._recovering] if self._recovering else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._commands.cancel()
         await self._client.aclose()
 
     async def _in_time(self, command: Callable[[], Awaitable[Result]]) -> Result | None:
@@ -82,7 +80,7 @@ class RedisStore:
                 well_for = time.monotonic() - self._recovered_at
                 short = well_for > self._longest_rest
                 self._rest = self._shortest_rest if short else min(2 * self._rest, self._longest_rest)
-                self._recovering = asyncio.create_task(self._recover())
+                self._recovering = self._commands.begin(self._recover())
         return None
 
     async def _reply(self, command: Callable[[], Awaitable[Result]]) -> Result:
@@ -90,9 +88,7 @@ class RedisStore:
 
         A command that is late is not cut off: what it waits for may be the connection that the next one will use.
         """
-        task = asyncio.ensure_future(command())
-        self._under_way.add(task)
-        task.add_done_callback(self._has_ended)
+        task = self._commands.begin(_awaited(command()))
         began = time.monotonic()
         await asyncio.wait({task}, timeout=self._patience)
         if not task.done() and time.monotonic() - began > 2 * self._patience:
@@ -101,11 +97,6 @@ class RedisStore:
         if not task.done():
             raise TimeoutError(f"nothing for {self._patience * 1000:.0f} ms")
         return task.result()
-
-    def _has_ended(self, task: "asyncio.Task[Any]") -> None:
-        self._under_way.discard(task)
-        if not task.cancelled():
-            task.exception()  # asked for, since asyncio complains of what nobody does
 
     async def _recover(self) -> None:
         while True:
@@ -124,6 +115,10 @@ class RedisStore:
         if problem != self._told:
             self._told = problem
             logger.warning("the response cache's Redis %s; answers are computed meanwhile", problem)
+
+
+async def _awaited(work: Awaitable[Result]) -> Result:
+    return await work
 
 
 def _client_of(url: str) -> Any:

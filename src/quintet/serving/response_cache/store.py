@@ -1,14 +1,15 @@
 """What a store of answers is, the one in memory, and which one a project has. Knows nothing of what is in it."""
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
+
+from cachetools import TTLCache
 
 from quintet.config import Project
 from quintet.serving.response_cache.redis_store import RedisStore
 
-OVERHEAD = 500
+OVERHEAD = 600
 """Bytes that an entry takes beside its own, in CPython's objects."""
 
 
@@ -26,48 +27,33 @@ class Store(Protocol):
 
 
 class MemoryStore:
-    """A store in this process: `size` bytes at most, of which what was used least lately leaves first.
+    """A store in this process: `size` bytes at most, of which the least recently used are evicted first.
 
     What is older than `ttl` seconds is not there any more.
     """
 
     def __init__(self, size: int, ttl: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self.bytes = 0
-        self._size = size
-        self._ttl = ttl
-        self._clock = clock
-        self._entries: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+        self._entries: TTLCache[str, bytes] = TTLCache(size, ttl, timer=clock, getsizeof=_bytes_of)
+
+    @property
+    def taken_bytes(self) -> int:
+        """How many bytes are taken."""
+        return int(self._entries.currsize)
 
     async def get(self, key: str) -> bytes | None:
         """Return what is under a key, if it is still there."""
-        if key not in self._entries:
-            return None
-        until, value = self._entries[key]
-        if self._clock() >= until:
-            self._drop(key)
-            return None
-        self._entries.move_to_end(key)
-        return value
+        found: bytes | None = self._entries.get(key)
+        return found
 
     async def put(self, key: str, value: bytes) -> None:
         """Keep something under a key; what is larger than the whole store is not kept."""
-        if key in self._entries:
-            self._drop(key)
-        if _bytes_of(value) > self._size:
-            return
-        self._entries[key] = (self._clock() + self._ttl, value)
-        self.bytes += _bytes_of(value)
-        while self.bytes > self._size:
-            self._drop(next(iter(self._entries)))
+        self._entries.pop(key, None)
+        if _bytes_of(value) <= self._entries.maxsize:
+            self._entries[key] = value
 
     async def close(self) -> None:
         """Forget everything."""
         self._entries.clear()
-        self.bytes = 0
-
-    def _drop(self, key: str) -> None:
-        _, value = self._entries.pop(key)
-        self.bytes -= _bytes_of(value)
 
 
 def make_store(project: Project) -> Store | None:

@@ -1,4 +1,4 @@
-"""The server, assembled: routes, errors and start-up over one engine. Knows nothing of weights or tokens."""
+"""The ASGI application: routes, middleware, errors and start-up around one engine."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ from quintet.server.middleware import request_log
 from quintet.server.middleware.auth import Authentication, Authenticator
 from quintet.server.middleware.body_limit import BodyLimit
 from quintet.server.middleware.drain import DrainMiddleware
-from quintet.server.schemas.common import FAILED
+from quintet.server.schemas.bodies import FAILED
 from quintet.server.web import api_reference, page
 from quintet.serving import quota
 from quintet.serving.answer_log import RecentAnswers

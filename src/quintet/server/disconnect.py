@@ -1,4 +1,4 @@
-"""Work that ends when its client disconnects. Knows nothing of what the work is."""
+"""Work that is cancelled when its client disconnects."""
 
 import asyncio
 from collections.abc import Coroutine

@@ -1,4 +1,4 @@
-"""Errors → responses, all of one shape: OpenAI's error object. Knows nothing of what was asked.
+"""Errors to responses, all of one shape: OpenAI's error object.
 
 A client never sees a traceback, and the log never sees a prompt.
 """

@@ -1,4 +1,4 @@
-"""The server as a process: its connections, its signals, its end. Knows nothing of what is asked."""
+"""The server's process: its port, its signals, its end."""
 
 import asyncio
 import errno

@@ -1,4 +1,4 @@
-"""What an answer is: pieces of text, of one choice or several, and who gives it. Knows nothing of how it comes."""
+"""Answer: pieces of text of one choice or several, and who gives it."""
 
 import asyncio
 from abc import ABC, abstractmethod

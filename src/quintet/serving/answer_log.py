@@ -1,4 +1,4 @@
-"""Who answered which request, for a while, and what is kept longer. Knows nothing of who asked.
+"""Answer log: who answered the latest requests, for feedback, and what a department keeps longer.
 
 The last answers of each department are known to the process that gave them; those that the department keeps, to every
 server of the registry. One department's flood pushes out nobody else's.

@@ -1,4 +1,4 @@
-"""The name `auto`: each question goes to the department that it is for, of those that its caller sees.
+"""The model `auto`: the router picks the department, of those that the caller may ask.
 
 Knows nothing of how a department is recognised, nor of how it answers.
 """

@@ -1,4 +1,4 @@
-"""Names → models ready to answer: the registry, read anew for each request. Knows nothing of HTTP.
+"""Catalog: names to models that are ready to answer, by the registry as it is now.
 
 A department is answered for by its live release; a version that is named, by that version.
 """

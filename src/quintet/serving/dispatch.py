@@ -1,4 +1,4 @@
-"""A question → whoever answers it. Knows nothing of HTTP, nor of how a question is worded for those who answer."""
+"""Dispatch: finds who answers a question, an expert, the base or a provider."""
 
 from functools import partial
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""How the server ends: it takes no new requests, and finishes those under way. Knows nothing of signals."""
+"""Drain: the server takes no new requests, and finishes those under way."""
 
 import asyncio
 from collections.abc import Iterator

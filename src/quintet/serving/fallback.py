@@ -1,4 +1,4 @@
-"""The answer of the first of several who can give one. Knows nothing of who they are.
+"""Fallback: asks those who can answer in their order, until one does.
 
 What is wrong with the question is wrong for all of them, and so is a key that has used up its budget, and a server that
 ends: then nobody else is asked. Nor is anybody once a piece was passed on.

@@ -1,4 +1,4 @@
-"""Prompts and sampling → an answer of the engine, piece by piece, of one choice or several."""
+"""Generation: prompts and sampling to an answer of the engine, piece by piece, of one choice or several."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence

@@ -1,6 +1,7 @@
-"""The project as quintet.yaml says it now. Whatever outlives a request asks here each time, and keeps nothing of it.
+"""Live project: quintet.yaml as it was read last, reloaded without a restart.
 
-So what is taken up later holds for all from their next look on; a request keeps the project that it began with.
+What outlives a request asks for it each time, so a reload holds from then on. A request keeps the project that it began
+with.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The project's router, read anew when its file has changed."""
+"""Live router: the project's router, loaded again when its file has changed."""
 
 import logging
 import threading

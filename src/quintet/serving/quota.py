@@ -1,7 +1,7 @@
-"""Counts what a key uses, and says what it has left. Knows nothing of who holds the key, nor of what is asked.
+"""Quotas: tokens and requests of a key, reserved before an answer and settled after it.
 
-The tokens of an answer are set aside before it begins, as many as it may take, and what it did not take is given back
-when it ends, however it ends. So many requests at once never use more than the budget has.
+Before an answer begins, as many tokens are reserved as it may take; when it ends, however it ends, what it did not take
+is refunded. So many requests at once never use more than the budget has.
 """
 
 import asyncio

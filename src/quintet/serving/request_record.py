@@ -1,8 +1,8 @@
-"""One record for each HTTP request: its id, who answered it, when, in how many tokens. Decides nothing.
+"""Request record: the context of one HTTP request for the access log, metrics and traces.
 
-Whoever learns something of a request notes it in the record of the context it runs in; when the request ends, the
-observers see the record: the log, the metrics, the traces. What was asked and said is in it for those departments that
-keep it, and for no other observer.
+Code that runs for a request notes what it learns in the record of its context. When the request ends, the observers
+read the record: the log, the metrics, the traces. Questions and answers are in it for departments that keep them, and
+for no other observer.
 """
 
 import time

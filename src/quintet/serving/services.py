@@ -1,4 +1,4 @@
-"""What every route needs, and how a route gets it: as its caller may see it. Knows nothing of what the routes do."""
+"""Services: the parts of one application, and a view of them as one caller may see them."""
 
 import time
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""Tokenizers of experts and of the base. Knows nothing of names and releases.
+"""Tokenizer cache: the translators of experts and of the base, by the digest of their tokenizers.
 
 Experts of one base mostly have the same tokenizer, however many they are: what has the same files is loaded once.
 """

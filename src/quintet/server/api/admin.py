@@ -1,4 +1,4 @@
-"""What administrators do to a running server. Answers no questions."""
+"""Admin routes: what administrators do to a running server."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -9,7 +9,7 @@ from quintet.errors import ConfigError, RefusedConfigError
 from quintet.registry.keys import list_keys
 from quintet.server.dependencies import Context
 from quintet.server.middleware.auth import NEEDS_KEY, Called, require_admin
-from quintet.server.schemas.common import REFUSED, REFUSED_CONFIG, KeyEntry, KeysAnswer, Reloaded
+from quintet.server.schemas.bodies import REFUSED, REFUSED_CONFIG, KeyEntry, KeysAnswer, Reloaded
 
 router = APIRouter(
     prefix="/admin", tags=["administration"], dependencies=[*NEEDS_KEY, Depends(require_admin)], responses=REFUSED

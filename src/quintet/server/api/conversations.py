@@ -1,4 +1,4 @@
-"""The conversations of whoever asks, where the server is to keep them. Answers no questions, shows nobody another's.
+"""Routes of conversations, where the server keeps them. Each caller sees their own alone.
 
 A conversation belongs to the key that it was had with. What is looked for comes in a body: addresses are logged.
 """
@@ -20,7 +20,7 @@ from quintet.registry.conversations import (
 )
 from quintet.server.dependencies import Context
 from quintet.server.middleware.auth import NEEDS_KEY, Called, require_ask
-from quintet.server.schemas.common import NO_CONVERSATION, REFUSED
+from quintet.server.schemas.bodies import NO_CONVERSATION, REFUSED
 from quintet.server.schemas.conversations import (
     ConversationAnswer,
     ConversationBody,

@@ -1,4 +1,4 @@
-"""One question, one answer: by department, by the name of any model, or by whom it is for. Knows no conversations."""
+"""Routes of departments: one question, one answer, without a conversation."""
 
 import time
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from quintet.server.dependencies import Context
 from quintet.server.disconnect import while_connected
 from quintet.server.middleware.auth import NEEDS_KEY, require_quota
 from quintet.server.routing_headers import DIGITS
-from quintet.server.schemas.common import (
+from quintet.server.schemas.bodies import (
     OVER_BUDGET,
     REFUSED,
     DepartmentChoice,

@@ -1,4 +1,4 @@
-"""What the registry knows of experts → what is said of them. Knows nothing of HTTP, changes nothing."""
+"""Views of experts: what the registry knows, as bodies of responses."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from quintet.registry.evidence import (
 from quintet.registry.experts import Expert, describe_expert, list_experts, look_up
 from quintet.registry.feedback import count_feedback
 from quintet.registry.releases import Release, history
-from quintet.server.schemas.common import ReleaseShare
+from quintet.server.schemas.bodies import ReleaseShare
 from quintet.server.schemas.experts import (
     CurveEntry,
     DepartmentExperts,

@@ -1,4 +1,4 @@
-"""What experts are worth, and which of them answer. Answers no questions, measures nothing.
+"""Routes of experts: versions, evaluations, releases and rollbacks.
 
 A release goes by what the gate said when the expert was measured, where training and evaluation run: the server has
 neither. What was not measured as the gate wants it now is not released from here.
@@ -16,7 +16,7 @@ from quintet.registry.releases import release, rollback
 from quintet.server.api.expert_views import all_experts, describe_release, forgetting, one_expert
 from quintet.server.dependencies import Context
 from quintet.server.middleware.auth import NEEDS_KEY, Called, require_admin
-from quintet.server.schemas.common import REFUSED, REFUSED_RELEASE
+from quintet.server.schemas.bodies import REFUSED, REFUSED_RELEASE
 from quintet.server.schemas.experts import (
     ExpertAnswer,
     ExpertsAnswer,

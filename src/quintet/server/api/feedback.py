@@ -1,11 +1,11 @@
-"""What people think of answers. Answers no questions."""
+"""Feedback route: what people think of answers."""
 
 from fastapi import APIRouter, Depends
 
 from quintet.registry.feedback import Opinion
 from quintet.server.dependencies import Context
 from quintet.server.middleware.auth import NEEDS_KEY, Called, require_ask
-from quintet.server.schemas.common import REFUSED, UNKNOWN_REQUEST, Feedback, FeedbackAnswer
+from quintet.server.schemas.bodies import REFUSED, UNKNOWN_REQUEST, Feedback, FeedbackAnswer
 
 router = APIRouter(
     prefix="/api",

@@ -1,4 +1,4 @@
-"""What people bring beside a question: a file to be read, a recording to be understood. Answers no questions.
+"""Routes of files: a document to read, a recording to transcribe.
 
 A file becomes text that goes into the question, as much as there is room for. Nothing of it is kept.
 """
@@ -19,7 +19,7 @@ from quintet.errors import QuintetError, RequestError
 from quintet.server.api.transcription import transcribe
 from quintet.server.dependencies import Context
 from quintet.server.middleware.auth import NEEDS_KEY, require_quota
-from quintet.server.schemas.common import OVER_BUDGET, REFUSED, Heard, ReadFile
+from quintet.server.schemas.bodies import OVER_BUDGET, REFUSED, Heard, ReadFile
 
 router = APIRouter(
     prefix="/api",

@@ -1,4 +1,4 @@
-"""The departments as tools of the Model Context Protocol, for assistants and agents. Knows nothing of how they answer.
+"""MCP: the departments as tools for assistants and agents.
 
 Each request stands alone: no session is kept, so any replica can serve it. The protocol is that of the library `mcp`,
 an extra that is imported when it is first asked for, since that takes a second.
@@ -21,7 +21,7 @@ from quintet.server.api.departments import answer_query, answer_routed
 from quintet.server.dependencies import Context
 from quintet.server.errors import describe
 from quintet.server.middleware.auth import NEEDS_KEY, require_ask, require_quota
-from quintet.server.schemas.common import Body, Query, QueryAnswer, RoutedAnswer, Text
+from quintet.server.schemas.bodies import Body, Query, QueryAnswer, RoutedAnswer, Text
 from quintet.serving.auto import finds_anybody
 from quintet.serving.caller import Caller
 from quintet.serving.services import Services

@@ -1,4 +1,4 @@
-"""The numbers, for Prometheus. Answers administrators alone: they tell of every department."""
+"""Metrics route, for Prometheus. Only administrators may read it, since it tells of every department."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from quintet.server.dependencies import Context
 from quintet.server.middleware.auth import NEEDS_KEY, require_admin
-from quintet.server.schemas.common import REFUSED
+from quintet.server.schemas.bodies import REFUSED
 
 router = APIRouter(tags=["status"], dependencies=[*NEEDS_KEY, Depends(require_admin)], responses=REFUSED)
 

@@ -1,4 +1,4 @@
-"""What this server is, what it serves, and how it is. Answers no questions."""
+"""Status routes: what this server is, what it serves, and how it is."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from quintet.config import Project
 from quintet.errors import EngineStoppedError
 from quintet.server.dependencies import Context
 from quintet.server.middleware.auth import NEEDS_KEY, Called
-from quintet.server.schemas.common import (
+from quintet.server.schemas.bodies import (
     OUT_OF_SERVICE,
     REFUSED,
     BaseEntry,

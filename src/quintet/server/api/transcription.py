@@ -1,4 +1,4 @@
-"""A recording → what was said in it, by an OpenAI-compatible endpoint. Knows nothing of who speaks, keeps nothing."""
+"""Transcription: a recording to text, by an OpenAI-compatible endpoint. Keeps nothing."""
 
 import httpx
 

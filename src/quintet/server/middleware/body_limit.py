@@ -1,4 +1,4 @@
-"""Bodies of requests, read whole before anything looks at them: not too long, not too slow. Knows not what they say."""
+"""Body limit: bodies of requests are read whole before a route sees them, within a size and a time."""
 
 import asyncio
 

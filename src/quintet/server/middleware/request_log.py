@@ -1,4 +1,4 @@
-"""Names each request, and shows its record to the observers when it ends."""
+"""Request log: gives each request an id and a record, and shows the record to observers at its end."""
 
 import re
 import secrets

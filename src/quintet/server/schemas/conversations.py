@@ -1,10 +1,10 @@
-"""Conversations as the page keeps them: what is looked at is named, and all else is kept as it came. Serves nothing."""
+"""Bodies of conversations: what the server reads is typed, the rest is kept as it came."""
 
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from quintet.server.schemas.common import Body
+from quintet.server.schemas.bodies import Body
 
 MOST_TURNS = 10_000
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]

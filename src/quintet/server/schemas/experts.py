@@ -1,11 +1,11 @@
-"""What is said of experts: versions, what was measured of them, releases. Serves nothing."""
+"""Bodies of responses about experts: versions, evaluations, releases."""
 
 from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
-from quintet.server.schemas.common import Body, ReleaseShare, Text
+from quintet.server.schemas.bodies import Body, ReleaseShare, Text
 
 Points = list[tuple[int, float]]
 

@@ -1,4 +1,4 @@
-"""The API, to read and to try in a browser: Swagger UI as it lies in the package, so that it needs no other host."""
+"""The API reference: Swagger UI from the package, without scripts of another host."""
 
 from pathlib import Path
 

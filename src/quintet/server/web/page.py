@@ -1,4 +1,4 @@
-"""The page for people: files as they lie in the package, under a policy that lets nothing else in.
+"""The chat page: its files, under a content security policy that allows nothing else.
 
 Knows nothing of what they show: the page asks the API as any other client does, with the key of whoever sits before it.
 """

@@ -1,4 +1,4 @@
-"""Files that lie in the package, as browsers get them: compressed, and once. Knows nothing of what they show."""
+"""Static files of the package, compressed and cached for browsers."""
 
 import gzip
 import hashlib

@@ -1,4 +1,4 @@
-"""Log lines, as text or as JSON, each with the id of the request that it is about. Never prompts, answers or keys."""
+"""Access log and log format: text or JSON lines, each with its request's id. Never prompts, answers or keys."""
 
 import json
 import logging

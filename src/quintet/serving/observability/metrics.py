@@ -1,4 +1,4 @@
-"""What the server counts, as Prometheus reads it. Knows nothing of keys, nor of what is asked or said.
+"""Metrics, as Prometheus reads them. No label tells of keys, or of what is asked or said.
 
 What vLLM measures too has vLLM's name, prefix and all, so that the dashboards, alerts and autoscalers that are made for
 it read this server as well, and one panel can show both. Only what vLLM does not have begins with `quintet_`. As there,

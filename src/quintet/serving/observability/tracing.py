@@ -1,4 +1,4 @@
-"""Each request as an OpenTelemetry trace: what it waited for, read from its record when it has ended.
+"""Tracing: each request as an OpenTelemetry trace, made of its record when it has ended.
 
 Off unless OTEL_EXPORTER_OTLP_ENDPOINT says where traces go; the SDK's other variables hold as they do everywhere. Knows
 nothing of what is asked or said.

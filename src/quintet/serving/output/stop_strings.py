@@ -1,4 +1,4 @@
-"""Where an answer must stop. Knows nothing of tokens: the cut is the same wherever the text was broken."""
+"""Stop strings: where a text ends, wherever it was broken into tokens."""
 
 from collections.abc import Sequence
 

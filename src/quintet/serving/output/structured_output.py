@@ -1,4 +1,4 @@
-"""A JSON schema → which tokens may come next. Knows nothing of models, nor of what is asked."""
+"""Structured output: a JSON schema to the tokens that may come next."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Functions that a model may call: the template says how a call is written. Knows nothing of what functions do."""
+"""Tool calls: how the chat template writes calls of functions, and how they are read from an answer."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A provider's answer, counted and charged as an expert's is. Knows nothing of HTTP, nor of who else could answer."""
+"""A provider's answer, tracked and charged like an expert's."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing

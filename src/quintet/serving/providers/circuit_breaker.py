@@ -1,4 +1,4 @@
-"""Whether somebody who failed is worth asking again. Knows nothing of whom, nor of what they are asked.
+"""Circuit breaker: whether an endpoint that failed is asked again.
 
 Closed, all may ask. After so many failures in a row it is open, and nobody may, for a while; then it is half open, and
 one may, to find out.

@@ -1,4 +1,4 @@
-"""One endpoint under its name: how it is sent a question, and what its response means. Asks once, decides nothing."""
+"""Provider client: one attempt at one endpoint, with its connections and its circuit breaker."""
 
 import asyncio
 import ssl

@@ -1,4 +1,4 @@
-"""Why a provider did not answer, and what its department says of it. Knows nothing of who is told."""
+"""Provider errors: why a provider gave no answer, and what its department's client is told."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""All providers of a project, by name. Knows nothing of who may ask them."""
+"""Provider pool: the clients of all providers of a project, by name."""
 
 import logging
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What a provider is asked, in OpenAI's words. Knows nothing of where it goes."""
+"""Provider request: what a provider is asked, in OpenAI's words."""
 
 import math
 from collections.abc import Sequence

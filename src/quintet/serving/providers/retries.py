@@ -1,4 +1,4 @@
-"""One question to one provider, with patience: attempts, waits between them, and when to give up.
+"""Retries: one question to one provider, with attempts, back-off, and a time to give up.
 
 Knows nothing of HTTP, nor of who else could answer. Once a piece is passed on, nothing is tried again: nobody can take
 back what a client has read.

@@ -1,4 +1,4 @@
-"""Bytes of a stream of server-sent events → what their data is. Knows nothing of what the data says.
+"""Server-sent events: bytes of a stream to the data of its events.
 
 Lines end as the standard says, and only so: JSON may hold other characters that Python takes for the end of a line.
 """

@@ -1,4 +1,4 @@
-"""What a provider says, in OpenAI's words → pieces of an answer. Knows nothing of how it came."""
+"""Stream parser: OpenAI's chunks to pieces of an answer."""
 
 from collections.abc import Iterator
 from typing import Any

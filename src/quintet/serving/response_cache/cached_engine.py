@@ -1,4 +1,4 @@
-"""An engine that computes a repeatable answer once: it is in the store, or being computed for another, or computed now.
+"""Cached engine: a repeatable answer comes from the store, from a generation under way, or is computed now.
 
 Stands before the engine's queue, since a kept answer need not wait, and behind the keys' quotas, since it is charged
 like any other.

@@ -1,4 +1,4 @@
-"""Tokens of an answer ↔ the bytes that are kept of it. Knows nothing of prompts; never unpickles anything."""
+"""Cache entry: the tokens of an answer as bytes, and back. Never unpickles anything."""
 
 from collections.abc import Sequence
 

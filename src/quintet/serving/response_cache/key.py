@@ -1,4 +1,4 @@
-"""Requests → keys of their answers: two are the same only where all that decides the answer is. Knows no stores.
+"""Cache key: a digest of all that decides an answer.
 
 A key is a digest, so that nobody who sees one can read the prompt from it.
 """

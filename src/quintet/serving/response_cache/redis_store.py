@@ -1,4 +1,4 @@
-"""The store that several servers share: a Redis. Knows nothing of what is in it, and shows its URL to nobody.
+"""Redis store: the response cache that several servers share. Its URL is shown to nobody.
 
 A Redis that is slow or gone costs a request some milliseconds once: who waits longer than that goes without, and the
 store is left alone until a ping of its own is answered in time.

@@ -1,4 +1,4 @@
-"""An answer that is being computed, for everybody who asks for it meanwhile. Knows nothing of keys and stores."""
+"""Single flight: one generation under way, for every request that asks for it meanwhile."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable

@@ -1,4 +1,4 @@
-"""What a store of answers is, the one in memory, and which one a project has. Knows nothing of what is in it."""
+"""Stores of the response cache: the interface, the one in memory, and which one a project has."""
 
 import time
 from collections.abc import Callable

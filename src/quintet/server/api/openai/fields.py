@@ -1,4 +1,4 @@
-"""The fields of OpenAI's API that take more than a type: how they are read, and how they are described.
+"""Fields of OpenAI's API that need more than a type.
 
 Knows nothing of the bodies that they are part of.
 """
@@ -17,7 +17,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from quintet.server.schemas.common import Text, valid_unicode
+from quintet.server.schemas.bodies import Text, valid_unicode
 
 MAX_STOPS = 4
 

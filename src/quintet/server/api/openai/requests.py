@@ -1,4 +1,4 @@
-"""What OpenAI's API asks → what an expert is asked: ids, masks, and how calls are read. Knows nothing of the answer."""
+"""OpenAI's requests as questions to an expert or a provider."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What was answered → what OpenAI's API says of it, whole or in a stream. Knows nothing of how it was answered."""
+"""Answers as OpenAI's responses, whole or streamed."""
 
 import json
 import secrets

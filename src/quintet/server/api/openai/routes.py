@@ -1,4 +1,4 @@
-"""OpenAI's API, so that its clients work unchanged. Knows nothing of departments but as models."""
+"""Routes of OpenAI's API, so that its clients work unchanged."""
 
 import asyncio
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from quintet.server.dependencies import Context
 from quintet.server.disconnect import while_connected
 from quintet.server.middleware.auth import NEEDS_KEY, require_quota
 from quintet.server.routing_headers import routing_headers
-from quintet.server.schemas.common import OVER_BUDGET, REFUSED
+from quintet.server.schemas.bodies import OVER_BUDGET, REFUSED
 from quintet.serving.answer import Answer
 from quintet.serving.auto import AUTO, NobodysAnswer, find_department, finds_anybody
 from quintet.serving.dispatch import find_answer

@@ -1,4 +1,4 @@
-"""The bodies of OpenAI's API: what is supported of it, what is harmless, what must stay neutral. Serves nothing."""
+"""Bodies of OpenAI's API: which fields are supported, which are ignored, which must stay neutral."""
 
 from typing import Annotated, Any, Literal
 
@@ -20,7 +20,7 @@ from quintet.server.api.openai.fields import (
     ToolChoice,
     default_for_null,
 )
-from quintet.server.schemas.common import Body, Text
+from quintet.server.schemas.bodies import Body, Text
 from quintet.serving.answer import Ended
 
 MAX_CHOICES = 32

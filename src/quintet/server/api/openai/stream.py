@@ -1,4 +1,4 @@
-"""A reply as server-sent events, which outlive long waits."""
+"""Event stream: a reply as server-sent events, kept alive over long waits."""
 
 import asyncio
 from contextlib import aclosing, suppress

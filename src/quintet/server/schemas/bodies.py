@@ -1,4 +1,4 @@
-"""The bodies of requests and answers: names, types, bounds. Knows nothing of how they are served."""
+"""Bodies of requests and responses, of departments and of the server itself."""
 
 import time
 from datetime import datetime

@@ -4,12 +4,17 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GenerationConfig
 
+from quintet.chat import ChatTranslator
 from quintet.config import Project, ServingConfig
+from quintet.engine.interface import Adapter
+from quintet.engine.precision import served_precision
 from quintet.errors import DataError, MissingFilesError, ModelError
-from quintet.evaluation.answering import greedy
-from quintet.evaluation.compare import evaluate, read_evaluation
+from quintet.evaluation.answering import greedy, served_answers
+from quintet.evaluation.compare import evaluate, held_out_examples, read_evaluation
+from quintet.models.base_model import load_model, load_tokenizer
+from quintet.models.peft_model import load_expert_model
 from quintet.registry.experts import Expert
 from quintet.training.preparation import plan_run
 from quintet.training.run import train
@@ -61,7 +66,7 @@ def test_an_evaluation_of_other_questions_is_not_taken(trained: tuple[Project, E
 def test_progress_ends_at_both_answers_to_every_question(trained: tuple[Project, Expert]) -> None:
     seen: list[tuple[int, int]] = []
     evaluate(*trained, lambda done, total: seen.append((done, total)))
-    assert seen == [(4, 8), (8, 8)]
+    assert seen == [(done, 8) for done in range(1, 9)]
 
 
 def test_when_the_trained_data_has_changed_what_the_training_held_out_is_measured(
@@ -127,3 +132,42 @@ def test_the_live_release_is_a_contestant_when_it_is_another(trained: tuple[Proj
     assert result.comparisons["live"].outcomes.ties == 4
     assert (result.comparisons["live"].intervals["f1"].low, result.comparisons["live"].intervals["f1"].high) == (0, 0)
     assert "live" not in evaluate(project, first, live=first).names
+
+
+def test_a_penalty_in_the_bases_generation_config_is_not_measured_since_it_is_not_served(
+    trained: tuple[Project, Expert], tmp_path: Path
+) -> None:
+    project, expert = trained
+    plain = evaluate(project, expert)
+    source = Path(project.config.base_model)
+    config = source / "generation_config.json"
+    before = config.read_text() if config.exists() else None
+    GenerationConfig(repetition_penalty=1.9, do_sample=False).save_pretrained(source)
+    try:
+        penalised = evaluate(project, expert)
+    finally:
+        config.unlink() if before is None else config.write_text(before)
+    assert [item.answers for item in penalised.items] == [item.answers for item in plain.items]
+
+
+def test_transformers_puts_a_generation_config_aside(tiny_base: Path) -> None:
+    model = load_model(str(tiny_base), "cpu", torch.float32)
+    prompts = [[5, 6, 7, 5, 6], [9, 9, 9]]
+    plain = greedy(model, prompts, [0], 12)
+    model.generation_config.repetition_penalty = 1.9
+    assert greedy(model, prompts, [0], 12) == plain
+    assert model.generation_config.repetition_penalty == 1.9
+
+
+def test_the_engines_answers_are_those_of_transformers(trained: tuple[Project, Expert]) -> None:
+    project, expert = trained
+    translator = ChatTranslator(load_tokenizer(str(expert.folder)))
+    prompts = [translator.encode_prompt(example.prompt) for example in held_out_examples(project, expert)]
+    contestants = {"base": None, "expert": Adapter(expert.digest, expert.folder)}
+    source = project.config.base_model
+    served = served_answers(
+        source, served_precision(project), contestants, prompts, translator.end_ids, 24, lambda _: None
+    )
+    base = load_model(source, "cpu", torch.float32)
+    assert served["base"] == greedy(base, prompts, translator.end_ids, 24)
+    assert served["expert"] == greedy(load_expert_model(expert.folder, base), prompts, translator.end_ids, 24)

@@ -1,15 +1,16 @@
 """The ids before an answer are the same wherever they are made: training, evaluation, the API."""
 
+from collections.abc import AsyncGenerator
+
 import httpx
 import pytest
-from peft import PeftModel
 
 from quintet.chat import IGNORED
 from quintet.config import Project
 from quintet.data.loading import load_examples
-from quintet.engine.interface import Token
-from quintet.evaluation import answering, compare
-from quintet.evaluation.answering import Continuation
+from quintet.engine.engine import MixedEngine
+from quintet.engine.interface import Request, Token
+from quintet.evaluation import compare
 from quintet.registry.experts import find_expert
 from quintet.server.app import create_app
 from quintet.training.preparation import plan_run
@@ -26,11 +27,11 @@ def test_training_evaluation_and_the_api_feed_the_same_ids(
 
     evaluated: list[list[int]] = []
 
-    def record(model: PeftModel, prompts: list[list[int]], *_: object) -> list[Continuation]:
-        evaluated.extend(prompts)
-        return [Continuation([], True) for _ in prompts]
+    async def record(_: MixedEngine, request: Request) -> AsyncGenerator[Token]:
+        evaluated.append(list(request.prompt_ids))
+        yield Token(None, "stop")
 
-    monkeypatch.setattr(answering, "greedy", record)
+    monkeypatch.setattr(MixedEngine, "generate", record)
     monkeypatch.setattr(compare, "held_out_examples", lambda *_: examples)
     compare.evaluate(project, find_expert(project, "hr"))
 

@@ -14,10 +14,11 @@ from quintet.data.examples import Example
 from quintet.data.fitting import Fitter
 from quintet.data.loading import read_examples
 from quintet.data.splits import data_digest, load_split
+from quintet.engine.interface import Adapter
 from quintet.engine.kernels.prepacked_linear import pack
 from quintet.engine.precision import served_precision
 from quintet.errors import DataError, MissingFilesError
-from quintet.evaluation.answering import Continuation, answer_all
+from quintet.evaluation.answering import Continuation, answer_all, served_answers
 from quintet.evaluation.bootstrap import outcomes, paired_interval
 from quintet.evaluation.general import encode_general, general_examples
 from quintet.evaluation.labels import is_label, score_labels
@@ -42,7 +43,7 @@ from quintet.models.peft_model import load_expert_model, shared_view
 from quintet.registry.experts import SETTINGS_FILE, Expert, find_expert
 
 EVALUATION_FILE = "evaluation.json"
-FORMAT = 4
+FORMAT = 5
 """Of the file: what was measured by other rules is measured again."""
 SEED = 20
 """Of the bootstrap."""
@@ -85,16 +86,21 @@ def evaluate(
         one.check_files()
         one.check_base(base_model.base_digest(source), project.config.base_model)
     served = served_precision(project)
-    base = base_model.load_model(source, base_model.pick_device(), served.dtype)
     translator = ChatTranslator(base_model.load_tokenizer(str(expert.folder)))
     examples = held_out_examples(project, expert)
     report = counter(progress, (1 + len(experts)) * len(examples))
+    # First and by itself, so that the base is in memory once.
+    adapters = {key: Adapter(one.digest, one.folder) for key, one in experts.items()}
+    prompts = [translator.encode_prompt(example.prompt) for example in examples]
+    most = project.config.evaluation.max_tokens
+    answers = served_answers(source, served, {BASE: None, **adapters}, prompts, translator.end_ids, most, report)
+    base = base_model.load_model(source, base_model.pick_device(), served.dtype)
     measured = {}
     for key in (BASE, *experts):
         model = shared_view(base) if key == BASE else load_expert_model(experts[key].folder, base)
         if served.is_int8:
             pack(model, "int8")
-        measured[key] = measure_model(project, model, translator, examples, report)
+        measured[key] = measure_model(project, model, translator, examples, report, answers.get(key))
     if not expert.held_out_pairs.is_file():
         preferences = None
     else:
@@ -173,11 +179,13 @@ def measure_model(
     translator: ChatTranslator,
     examples: Sequence[Example],
     report: Callable[[int], None],
+    answers: list[Continuation] | None = None,
 ) -> Measured:
-    """Let one model answer the examples greedily and weigh their references; `report` is told of each batch."""
+    """Weigh the references by one model; unless its `answers` are given, let it answer, `report` told of each batch."""
     settings = project.config.evaluation
-    prompts = [translator.encode_prompt(example.prompt) for example in examples]
-    answers = answer_all(model, prompts, translator.end_ids, settings.max_tokens, settings.batch_size, report)
+    if answers is None:
+        prompts = [translator.encode_prompt(example.prompt) for example in examples]
+        answers = answer_all(model, prompts, translator.end_ids, settings.max_tokens, settings.batch_size, report)
     references = translator.encode_examples([example.messages for example in examples])
     general = answer_losses(model, encode_general(project, translator))
     return Measured(answers, answer_losses(model, references), general.perplexity)

@@ -112,6 +112,7 @@ class MixedEngine:
         try:
             while True:
                 token = await stream.next()
+                sequence.progress.unread = stream.news.qsize()
                 yield token
                 if token.finish_reason:
                     return

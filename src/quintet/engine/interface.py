@@ -53,8 +53,8 @@ class Adapter:
 
 @dataclass
 class Progress:
-    """How far a request got; the engine notes it: when its first step began, in `time.monotonic` seconds, and how many
-    tokens it has generated, whether they were handed over or not.
+    """How far a request got; the engine notes it: when its first step began, in `time.monotonic` seconds, how many
+    tokens it has generated, whether they were handed over or not, and how many wait behind the one that was read last.
 
     `cache` is what a response cache had to do with it, where there is one: its answer was there or on the way (hit),
     was looked for in vain (miss), or not looked for (bypass).
@@ -62,6 +62,7 @@ class Progress:
 
     began: float | None = None
     generated: int = 0
+    unread: int = 0
     cache: CacheOutcome | None = None
 
 

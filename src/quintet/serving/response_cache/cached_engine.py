@@ -70,11 +70,13 @@ class CachedEngine:
             kept = (unpack(key, data) or []) if data else []
         given: list[Token] = []
         try:
-            for source, is_last in self._sources(store, kept, key, request, given):
+            for source, there, is_last in self._sources(store, kept, key, request, given):
                 try:
                     async with aclosing(source) as tokens:
                         async for token in tokens:
                             given.append(token)
+                            if request.progress is not None:
+                                request.progress.unread = len(there) - len(given)
                             yield token
                 except Exception:
                     if is_last:
@@ -89,19 +91,23 @@ class CachedEngine:
 
     def _sources(
         self, store: Store, kept: Sequence[Token], key: str, request: Request, given: Sequence[Token]
-    ) -> Iterator[tuple[Source, bool]]:
-        """Yield where the answer comes from, each when the one before did not have all of it, and whether it must."""
+    ) -> Iterator[tuple[Source, Sequence[Token], bool]]:
+        """Yield where the answer comes from, the tokens that are there, and whether it must have all of them.
+
+        Each source comes when the one before did not have all of the answer.
+        """
         wants_new = request.cache == "refresh"
         if kept:
             _note(request, "hit")
-            yield _replay(kept), False
+            yield _replay(kept), kept, False
         if not wants_new and (flight := self._flights.get(key)):
             # It may fail by what concerns only the one who asked first, such as a deadline.
             _note(request, "hit")
-            yield flight.read(len(given)), False
+            yield flight.read(len(given)), flight.tokens, False
         _note(request, "bypass" if wants_new else "miss")
         others = None if wants_new else self._flights.get(key)
-        yield (others or self._begin(store, key, request)).read(len(given)), True
+        own = others or self._begin(store, key, request)
+        yield own.read(len(given)), own.tokens, True
 
     def _begin(self, store: Store, key: str, request: Request) -> Flight:
         def ended(flight: Flight) -> None:

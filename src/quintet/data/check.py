@@ -16,7 +16,7 @@ from quintet.chat import ChatTranslator
 from quintet.config import DepartmentConfig, Project
 from quintet.data.encoding_trouble import find_encoding_trouble
 from quintet.data.examples import Example, Place, Refusal
-from quintet.data.fitting import Fitted, Fitter
+from quintet.data.fitting import Fitted, Fitter, Size
 from quintet.data.loading import ExampleReader
 from quintet.data.near_duplicates import NearDuplicates
 from quintet.data.personal import find_personal
@@ -88,7 +88,7 @@ class _Checker:
             for example, size in zip(examples, self._fitter.measure(examples), strict=True):
                 if isinstance(size, Refusal):
                     report.refused.add(size.place, size.reason)
-                elif size.tokens <= self._fitter.context or not self._refuses(example, size.tokens, report):
+                elif size.tokens <= self._fitter.context or not self._refuses(example, size, report):
                     report.accepted += 1
                     self._tokens.append(size.tokens)
                     self._trained_tokens.append(size.trained)
@@ -102,11 +102,11 @@ class _Checker:
         self._seen.report(report)
         return report
 
-    def _refuses(self, example: Example, tokens: int, report: FileReport) -> bool:
+    def _refuses(self, example: Example, size: Size, report: FileReport) -> bool:
         """Report a row over the context, and say whether the department's policy refuses it."""
         fitted = Fitted()
-        self._fitter.fit(example, tokens, fitted)
-        report.too_long.add(example.place, f"{tokens} tokens")
+        self._fitter.fit(example, size, fitted)
+        report.too_long.add(example.place, f"{size.tokens} tokens")
         for refusal in fitted.refused:
             report.refused.add(refusal.place, refusal.reason)
         return bool(fitted.refused)

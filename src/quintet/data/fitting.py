@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from quintet.chat import ChatTranslator
+from quintet.chat import IGNORED, ChatTranslator, Encoded
 from quintet.config import TooLong
 from quintet.data.examples import Example, Place, Refusal
 from quintet.errors import DataError, ModelError
@@ -13,9 +13,14 @@ from quintet.messages import Message
 
 @dataclass
 class Fitted:
-    """The examples that fit, and the place and tokens of every row that was too long."""
+    """The examples that fit, and the place and tokens of every row that was too long.
+
+    `encoded` has the ids of each example that fitted as it was, so that nothing is tokenised twice: those of its
+    conversation, and of a preference those with the worse answer too. It has none of a row that was cut or split.
+    """
 
     examples: list[Example] = field(default_factory=list)
+    encoded: list[tuple[Encoded, ...]] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     cut: list[tuple[Place, int]] = field(default_factory=list)
     parted: list[tuple[Place, int]] = field(default_factory=list)
@@ -28,10 +33,11 @@ class Fitted:
 
 
 class Size(NamedTuple):
-    """How many tokens an example has, and how many of them are trained."""
+    """An example's tokens, how many of them are trained, and its ids; a preference has those of both answers."""
 
     tokens: int
     trained: int
+    encoded: tuple[Encoded, ...]
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class Fitter:
             if isinstance(size, Refusal):
                 fitted.refused.append(size)
             else:
-                self.fit(example, size.tokens, fitted)
+                self.fit(example, size, fitted)
         if fitted.refused:
             raise DataError([str(refusal) for refusal in fitted.refused])
         return fitted
@@ -65,23 +71,27 @@ class Fitter:
 
     def _sizes(self, examples: Sequence[Example]) -> list[Size]:
         """Return tokens and trained tokens; of a preference, those of its longer answer."""
-        counts = self.translator.count_tokens([example.messages for example in examples])
+        encoded = [(one,) for one in self.translator.encode_examples([example.messages for example in examples])]
         pairs = [row for row, example in enumerate(examples) if example.rejected is not None]
-        worse = self.translator.count_tokens([examples[row].rejected_messages for row in pairs])
-        for row, other in zip(pairs, worse, strict=True):
-            counts[row] = max(counts[row], other)
-        return [Size(*count) for count in counts]
+        worse = self.translator.encode_examples([examples[row].rejected_messages for row in pairs])
+        either: dict[int, tuple[Encoded, ...]] = {
+            row: (*encoded[row], other) for row, other in zip(pairs, worse, strict=True)
+        }
+        return [_size(either.get(row, one)) for row, one in enumerate(encoded)]
 
-    def fit(self, example: Example, tokens: int, fitted: Fitted) -> None:
-        """Add one example of so many tokens to what was fitted."""
+    def fit(self, example: Example, size: Size, fitted: Fitted) -> None:
+        """Add one example of that size to what was fitted."""
+        tokens = size.tokens
         if tokens <= self.context:
             fitted.examples.append(example)
+            fitted.encoded.append(size.encoded)
             return
         parts = {"refuse": _refuse, "truncate": self._truncate, "split": self._split}[self.policy](example)
         if not parts:
             fitted.refused.append(Refusal(example.place, self._reason(tokens)))
             return
         fitted.examples += parts
+        fitted.encoded += [()] * len(parts)
         (fitted.cut if self.policy == "truncate" else fitted.parted).append((example.place, tokens))
 
     def _reason(self, tokens: int) -> str:
@@ -128,6 +138,11 @@ class Fitter:
                 return []
             parts.append(alone)
         return parts
+
+
+def _size(encoded: tuple[Encoded, ...]) -> Size:
+    tokens, trained = max((len(one.ids), len(one.labels) - one.labels.count(IGNORED)) for one in encoded)
+    return Size(tokens, trained, encoded)
 
 
 def _refuse(_: Example) -> list[Example]:

@@ -9,7 +9,7 @@ from datasets import Dataset
 from quintet.chat import ChatTranslator
 from quintet.config import Project, TrainingConfig
 from quintet.data.examples import Example
-from quintet.data.fitting import Fitter
+from quintet.data.fitting import Fitted, Fitter
 from quintet.data.loading import load_examples
 from quintet.data.splits import Split, data_digest, load_split, refuse_leaks, split_by_group
 from quintet.errors import ConfigError
@@ -28,7 +28,7 @@ class Plan:
     """What a run would do: its settings, its data, where it starts, and the fingerprint of all that shapes the result.
 
     `start` is the expert that is trained further, or the plan of the run that must make it first. `held_out` are the
-    questions that are measured later, `held_out_pairs` the preferences.
+    questions that are measured later, `held_out_pairs` the preferences, `validation_rows` those of the objective.
     """
 
     department: str
@@ -43,12 +43,12 @@ class Plan:
     notes: tuple[str, ...]
     start: "Expert | Plan | None" = None
     held_out_pairs: list[Example] = field(default_factory=list)
+    validation_rows: Fitted = field(default_factory=Fitted)
 
     @property
     def validation(self) -> Dataset:
         """The held-out rows as the trainer takes them, for the loss that early stopping watches."""
-        examples = self.held_out_pairs if self.objective == "dpo" else self.held_out
-        return rows_for(self.objective, examples, self.translator)
+        return rows_for(self.objective, self.validation_rows, self.translator)
 
 
 def plan_run(project: Project, department: str, method: str | None = None) -> Plan:
@@ -138,10 +138,11 @@ def _plan(
         training=training,
         objective=objective,
         source=source,
-        rows=rows_for(objective, rows.examples, translator),
+        rows=rows_for(objective, rows, translator),
         translator=translator,
         held_out=held_out.examples,
         held_out_pairs=held_out.examples if objective == "dpo" else [],
+        validation_rows=held_out,
         data_digest=digest,
         fingerprint=sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
         notes=(*split.notes, *rows.notes, *(f"held out: {note}" for note in held_out.notes)),

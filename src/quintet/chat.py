@@ -198,6 +198,10 @@ class ChatTranslator:
             pieces[-1] += stream.finish()
         return pieces
 
+    def __reduce__(self) -> tuple[type["ChatTranslator"], tuple["PreTrainedTokenizerBase"]]:
+        """Let a child process have it: what comes of the tokenizer is made there again."""
+        return ChatTranslator, (self.tokenizer,)
+
     @property
     def end_ids(self) -> tuple[int, ...]:
         """The ids that end an answer: the template's end of turn first, and the tokenizer's end of text."""

@@ -12,7 +12,7 @@ from quintet.machine import usable_cores
 from quintet.registry.experts import Expert
 from quintet.training.department import Listener, train_department
 from quintet.training.plan import ROOM, available_bytes, least_bytes, read_estimate, stages
-from quintet.training.preparation import Plan, plan_run
+from quintet.training.preparation import Plan
 
 LIBRARIES_BYTES = 700_000_000
 """What a process holds before it has loaded a model: torch, transformers, TRL."""
@@ -57,7 +57,7 @@ def _train_apart(root: Path, plan: Plan, listener: Listener, threads: int, force
     """Train in a process of its own, and pass on what it tells; raise TrainingError when it dies."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    arguments = (theirs, root, plan.department, plan.training.method, threads, force, resume)
+    arguments = (theirs, root, plan, threads, force, resume)
     process = context.Process(target=_child, args=arguments, daemon=True)
     process.start()
     theirs.close()
@@ -80,13 +80,12 @@ def _train_apart(root: Path, plan: Plan, listener: Listener, threads: int, force
         ours.close()
 
 
-def _child(pipe: Connection, root: Path, department: str, method: str, threads: int, force: bool, resume: bool) -> None:
+def _child(pipe: Connection, root: Path, plan: Plan, threads: int, force: bool, resume: bool) -> None:
     import torch
 
     torch.set_num_threads(threads)
     try:
         project = Project.load(root)
-        plan = plan_run(project, department, method)
         pipe.send(train_department(project, plan, pipe.send, force=force, resume=resume))
     except QuintetError as error:
         pipe.send(str(error))

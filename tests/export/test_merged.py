@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from quintet.chat import ChatTranslator
 from quintet.errors import ExportError
@@ -123,3 +123,22 @@ def test_the_lines_of_the_card_run_in_the_folder(
     exec(code.replace("Your question", question), {})
     said = load_tokenizer(str(folder)).decode(as_served(lora, question, 128).ids, skip_special_tokens=True)
     assert capsys.readouterr().out == f"{said}\n"
+
+
+def test_an_export_generates_as_was_measured_whatever_its_bases_config_would_add(
+    lora: Trained, tmp_path: Path, tiny_base: Path
+) -> None:
+    project, expert = lora
+    config = tiny_base / "generation_config.json"
+    before = config.read_text() if config.exists() else None
+    GenerationConfig(repetition_penalty=1.9, do_sample=True, temperature=1.5).save_pretrained(tiny_base)
+    try:
+        done = export(project, expert, to=tmp_path / "out", dtype=Dtype.FLOAT32)
+    finally:
+        config.unlink() if before is None else config.write_text(before)
+    plain = AutoModelForCausalLM.from_pretrained(done.folder, dtype=torch.float32).eval()
+    assert plain.generation_config.repetition_penalty in (None, 1.0)
+    ids = ChatTranslator(load_tokenizer(str(done.folder))).encode_prompt([Message("user", "When is pay day?")])
+    (row,) = plain.generate(torch.tensor([ids]), max_new_tokens=12).tolist()
+    said = as_served(lora, "When is pay day?", 12)
+    assert row[len(ids) :][: len(said.ids)] == said.ids

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from peft import PeftConfig
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 
 from quintet.chat import ChatTranslator
 from quintet.config import Project
@@ -66,10 +66,14 @@ def write_merged(model: Any, translator: ChatTranslator, dtype: torch.dtype, fol
     """Round the model to the dtype and write it, its tokenizer with the chat template, and what ends an answer."""
     model.to(dtype)
     check_finite(model, dtype)
-    settings = model.generation_config
-    settings.eos_token_id = list(translator.end_ids)
-    if settings.pad_token_id is None:
-        settings.pad_token_id = translator.end_ids[0]
+    # What was measured: greedy, and nothing of what the base's own config would add, such as penalties.
+    own = model.generation_config
+    model.generation_config = GenerationConfig(
+        do_sample=False,
+        bos_token_id=own.bos_token_id,
+        eos_token_id=list(translator.end_ids),
+        pad_token_id=translator.end_ids[0] if own.pad_token_id is None else own.pad_token_id,
+    )
     model.save_pretrained(folder)
     translator.tokenizer.save_pretrained(folder)
 

@@ -84,7 +84,8 @@ class Choice:
         # A stop string may end the answer before the engine does.
         request = self.request if self.request.stop else replace(self.request, output_kind=output_kind)
         passed_on = []
-        piece = Piece(self.number, "")
+        ready: str = ""
+        said: tuple[SaidToken, ...] = ()
         with track(self.generation, context.observer) as tracker, self._counting_to_the_end(request, tracker):
             try:
                 async with aclosing(context.source.generate(request)) as tokens:
@@ -92,22 +93,22 @@ class Choice:
                         self.has_begun.set()
                         tracker.add(int(token.id is not None), token.finish_reason, token.at)
                         text = self._push(token)
-                        said = self._said()
+                        said += self._said()
                         passed_on.append(text)
                         if self._finish_reason:
                             note_answer("".join(passed_on))
                         text, calls = self._read(text)
-                        piece = Piece(self.number, piece.text + text, piece.tokens + said, calls, self._finish_reason)
+                        ready += text
                         # A reader that is behind gets what waits for it as one piece.
                         is_behind = self.generation.progress.unread and not self._finish_reason
-                        if (piece.text or piece.tokens or self._finish_reason) and not is_behind:
-                            yield piece
-                            piece = Piece(self.number, "")
+                        if (ready or said or self._finish_reason) and not is_behind:
+                            yield Piece(self.number, ready, said, calls, self._finish_reason)
+                            ready, said = "", ()
                         if self._finish_reason:
                             return
             except Exception:
-                if piece.text or piece.tokens:
-                    yield piece
+                if ready or said:
+                    yield Piece(self.number, ready, said)
                 raise
 
     @contextmanager

@@ -117,7 +117,7 @@ def rollback(
     project: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Have answer what did before the last release. A running server follows at once.
+    """Take the last release back: what answered before it answers again. A running server follows at once.
 
     [bold]Example:[/] quintet rollback hr --reason "answers of last year's handbook"
     """

@@ -14,7 +14,7 @@ def judge(evaluation: Evaluation, rules: GateConfig) -> tuple[Verdict, ...]:
 def _verdicts(evaluation: Evaluation, rules: GateConfig) -> Iterator[Verdict]:
     if rules.questions is not None:
         found = len(evaluation.items)
-        said = f"it was measured on {found} held-out questions, where {rules.questions} are the fewest that may decide"
+        said = f"it was measured on {found} held-out questions; the gate needs at least {rules.questions}"
         yield Verdict("questions", found >= rules.questions, found, rules.questions, said)
     if rules.better_than_base:
         yield _better_than_base(evaluation, rules.metric)

@@ -163,7 +163,7 @@ def release(
 
 
 def rollback(project: Project, department: str, *, reason: str | None = None, by: str | None = None) -> Release:
-    """Have answer what did before the live release; a second rollback goes one further back.
+    """Take the live release back; a second rollback goes one further back.
 
     Raises NotReleasedError, or ReleaseError when there was no release before or its expert is gone.
     """

@@ -16,7 +16,7 @@ router = APIRouter(
 )
 
 
-@router.post("/reload", summary="Read quintet.yaml anew", responses=REFUSED_CONFIG)
+@router.post("/reload", summary="Reload quintet.yaml", responses=REFUSED_CONFIG)
 async def reload(ctx: Context, caller: Called) -> Reloaded:
     """Take up new, changed and removed departments; a file that cannot be used changes nothing."""
     try:
@@ -26,7 +26,7 @@ async def reload(ctx: Context, caller: Called) -> Reloaded:
     return Reloaded(**vars(change))
 
 
-@router.get("/keys", summary="Every key that opens something: what it may, and what is left of its budgets")
+@router.get("/keys", summary="List the valid keys: what each may do, and what is left of its budgets")
 async def keys(ctx: Context) -> KeysAnswer:
     """List the keys, but those that are revoked or expired; the keys themselves are kept nowhere."""
     now = datetime.now(UTC)

@@ -62,7 +62,7 @@ async def conversations(ctx: Context, owner: Owner) -> ConversationsAnswer:
     return _listed(await asyncio.to_thread(list_conversations, ctx.project, owner))
 
 
-@router.post("/search", summary="Those in which some words are")
+@router.post("/search", summary="Search the conversations of the key")
 async def search(body: WantedConversations, ctx: Context, owner: Owner) -> ConversationsAnswer:
     """Look through titles, questions and answers."""
     return _listed(await asyncio.to_thread(list_conversations, ctx.project, owner, body.words))

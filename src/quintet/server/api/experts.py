@@ -29,20 +29,20 @@ from quintet.server.schemas.experts import (
 router = APIRouter(tags=["experts"], dependencies=[*NEEDS_KEY], responses=REFUSED)
 
 
-@router.get("/api/experts", summary="Every version of the departments, what it is worth, and what was released")
+@router.get("/api/experts", summary="List the versions of the departments, their scores and releases")
 async def experts(ctx: Context, caller: Called) -> ExpertsAnswer:
     """List the versions of the departments that the caller may ask, or administers."""
     seen = caller.administered(ctx.current.project)
     return await asyncio.to_thread(all_experts, seen, names_who=caller.is_admin)
 
 
-@router.get("/api/experts/{name}", summary="A version, such as hr@1: what made it, what was measured of it")
+@router.get("/api/experts/{name}", summary="One version, such as hr@1: how it was trained, and its scores")
 async def expert(name: str, ctx: Context, caller: Called) -> ExpertAnswer:
     """Tell all that is known of a version."""
     return await asyncio.to_thread(one_expert, caller.administered(ctx.current.project), name)
 
 
-@router.get("/api/forgetting", summary="What each expert learnt and forgot, on every department's questions")
+@router.get("/api/forgetting", summary="The forgetting matrix: each expert on every department's questions")
 async def forgotten(ctx: Context, caller: Called) -> ForgettingAnswer:
     """Tell the perplexities that `quintet forgetting` measured last."""
     return await asyncio.to_thread(forgetting, caller.administered(ctx.current.project))
@@ -50,7 +50,7 @@ async def forgotten(ctx: Context, caller: Called) -> ForgettingAnswer:
 
 @router.post(
     "/admin/releases",
-    summary="Have a version answer, if the gate lets it",
+    summary="Release a version, if the gate lets it through",
     dependencies=[Depends(require_admin)],
     responses=REFUSED_RELEASE,
 )
@@ -65,7 +65,7 @@ async def make_release(body: WantedRelease, ctx: Context, caller: Called) -> Rel
 
 @router.post(
     "/admin/rollbacks",
-    summary="Have answer what did before",
+    summary="Roll back to the release before",
     dependencies=[Depends(require_admin)],
     responses=REFUSED_RELEASE,
 )

@@ -37,7 +37,7 @@ FILES_SHARE = 0.75
 """The most of the context that files may take; the rest is for the question and its answer."""
 
 
-@router.post("/files/read", summary="The text of a file, as much as fits beside a question")
+@router.post("/files/read", summary="Read the text of a file, as much as fits beside a question")
 async def read_file(
     request: Request,
     ctx: Context,
@@ -86,7 +86,7 @@ def _read(name: str, data: bytes) -> dict[str, Any]:
     return found
 
 
-@router.post("/speech/read", summary="What was said in a recording, where an endpoint for that is named")
+@router.post("/speech/read", summary="Transcribe a recording")
 async def read_speech(request: Request, ctx: Context) -> Heard:
     """Have a recording transcribed by the endpoint that `serving.transcription` names."""
     section = ctx.project.config.serving.transcription

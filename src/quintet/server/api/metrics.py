@@ -13,7 +13,7 @@ from quintet.server.schemas.bodies import REFUSED
 router = APIRouter(tags=["status"], dependencies=[*NEEDS_KEY, Depends(require_admin)], responses=REFUSED)
 
 
-@router.get("/metrics", summary="The numbers, for Prometheus", response_class=Response)
+@router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
 async def metrics(ctx: Context) -> Response:
     """Tell the numbers, under vLLM's names where it has them."""
     return Response(await asyncio.to_thread(ctx.metrics.text), media_type=CONTENT_TYPE_LATEST)

@@ -53,7 +53,7 @@ async def welcome(request: Request, ctx: Context, caller: Called) -> Any:
 
 @router.get(
     "/api/models",
-    summary="Every department: its method, its version, whether it can answer",
+    summary="List the departments: method, version, and whether each can answer",
     dependencies=[*NEEDS_KEY],
     responses=REFUSED,
 )
@@ -65,7 +65,7 @@ async def models(ctx: Context) -> ModelsAnswer:
 
 @router.get(
     "/api/me",
-    summary="Who asks: what their key may, and what is left of it",
+    summary="The caller: what their key may do, and what is left of its budgets",
     dependencies=[*NEEDS_KEY],
     responses=REFUSED,
 )
@@ -84,7 +84,7 @@ async def me(ctx: Context, caller: Called) -> Me:
     )
 
 
-@router.get("/ready", summary="Whether it takes requests", responses=OUT_OF_SERVICE)
+@router.get("/ready", summary="Readiness: whether it takes requests", responses=OUT_OF_SERVICE)
 async def ready(ctx: Context) -> Ready:
     """Say whether requests may be sent here; a server that is ending says no before it stops."""
     ctx.drain.check()

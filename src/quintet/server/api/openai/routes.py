@@ -81,7 +81,7 @@ async def chat_completions(request: Request, response: Response, chat: ChatReque
 
 @router.post(
     "/completions",
-    summary="OpenAI's completions: texts that go on from a prompt, without a template",
+    summary="OpenAI's completions: continue a prompt, without a chat template",
     response_model=Completion,
     dependencies=[Depends(require_quota)],
     responses={**OVER_BUDGET, **STREAMED},

@@ -40,7 +40,7 @@ function Why({ answer, give, close }) {
     if (Object.keys(more).length === 0 || (await give(answer.rating, more))) close();
   };
   if (!answer.kept) {
-    return html`<div class="why"><p role="status">Thank you, it is noted. This department counts thumbs, and keeps no texts.</p>
+    return html`<div class="why"><p role="status">Thank you. This department counts ratings only; comments are not kept.</p>
       <div class="buttons"><button type="button" onClick=${close}>Close</button></div></div>`;
   }
   return html`<form class="why" onSubmit=${submit} onKeyDown=${(event) => event.key === "Escape" && close()}>

@@ -131,7 +131,7 @@ function Routed({ answer, number, session, isRunning }) {
   // Nobody is ever quite sure.
   const sure = answer.probability === null ? "" : `${Math.min(99, Math.round(100 * answer.probability))}% sure`;
   return html`<div class="routed">
-    <span>${answer.department ? html`Sent to <strong>${nameOf(answer.department)}</strong>, ${sure}. Ask another:` : "Nobody was surely meant. Ask:"}</span>
+    <span>${answer.department ? html`Sent to <strong>${nameOf(answer.department)}</strong>, ${sure}. Ask another:` : "It is not clear which department this is for. Ask:"}</span>
     ${offered.map((one) => html`<button type="button" class="chip" key=${one.name} disabled=${isRunning} onClick=${() => session.conversations.again(number, one.name)}><${Dot} model=${one.name} />${nameOf(one.name)}</button>`)}
   </div>`;
 }
